@@ -1,0 +1,86 @@
+import type { DownloadSpec, InferSpec, JsonValue, PostprocessSpec, PreprocessSpec } from "../../task-manager/protocol.ts";
+
+/** What `input` says, complete. */
+export interface InputSpec {
+  /** A path, glob, folder, `-` for stdin, or the items themselves. Paths are absolute. */
+  readonly from: string | readonly JsonValue[];
+  readonly format: "text" | "csv" | "jsonl" | "parquet" | "glob" | "folder" | "stdin" | "list";
+  /** CSV or Parquet column, or JSONL field, that holds the item; null: the only one, or the line's value. */
+  readonly column: string | null;
+  readonly id: string | null;
+  readonly weight: string | null;
+  readonly limit: number | null;
+}
+
+export interface ResolvedInferenceTask {
+  readonly kind: "inference";
+  /** Absolute path or http(s) URL. */
+  readonly model: string;
+  /** Complete, but for what depends on the machine: `headers` may still name environment variables in the job file. */
+  readonly download: DownloadSpec;
+  readonly preprocess: PreprocessSpec;
+  readonly infer: InferSpec;
+  /** Labels are read when the artifacts are prepared. */
+  readonly postprocess: Omit<PostprocessSpec, "labels">;
+  /** Absolute path of a file with one label a line, or the labels; null: none. */
+  readonly labels: string | readonly string[] | null;
+}
+
+export interface ResolvedFunctionTask {
+  readonly kind: "function";
+  /** Absolute path of an ES module (JS or TS). */
+  readonly module: string;
+  readonly concurrency: number;
+  readonly threads: number;
+}
+
+export type ResolvedTask = ResolvedInferenceTask | ResolvedFunctionTask;
+
+export type BackendKind = "sequential" | "local" | "auto";
+
+export type OutputSpec =
+  | { readonly kind: "print" }
+  /** `exportTo`: also written as csv or parquet (or ordered jsonl) when the run ends. */
+  | { readonly kind: "directory"; readonly dir: string; readonly format: "jsonl" | "csv" | "parquet"; readonly order: "completion" | "input" };
+
+/** A job in which nothing is left to be decided but what depends on the files themselves. */
+export interface ResolvedJob {
+  readonly name: string;
+  /** Directory that relative paths of the job are relative to: the job file's, or the working directory. */
+  readonly baseDir: string;
+  readonly input: InputSpec;
+  readonly task: ResolvedTask;
+  readonly backend: { readonly kind: BackendKind };
+  readonly policy: string;
+  readonly sizing: { readonly kind: "guided" } | { readonly kind: "fixed"; readonly sizes: readonly number[] };
+  readonly taskManagers: number;
+  readonly resources: {
+    readonly maxRamPerWorkerMb: number | null;
+    readonly coresPerWorker: number | null;
+    readonly maxTasksPerWorker: number | null;
+    readonly minTaskManagers: number;
+  };
+  readonly env: Readonly<Record<string, string>>;
+  readonly keepAlive: boolean;
+  readonly heartbeat: { readonly reportMs: number; readonly everyMs: number; readonly timeoutMs: number };
+  readonly speculation: false;
+  readonly attemptsMax: number;
+  readonly tolerate: { readonly failedItemsPercent: number };
+  readonly timeouts: {
+    readonly itemMs: number;
+    readonly taskManagerMs: number | null;
+    readonly splitMs: number | null;
+    readonly jobMs: number | null;
+  };
+  readonly hostBlockedMs: number;
+  readonly output: OutputSpec;
+}
+
+/** `splitrun plan`: where each value came from. */
+export interface Provenance {
+  /** Path of the field: `taskManagers`. */
+  readonly field: string;
+  readonly value: JsonValue;
+  /** "the job", "flag --set", "default", "policy policy-1", "maximum of this machine: 2 cores". */
+  readonly rule: string;
+}

@@ -1,0 +1,63 @@
+import type { JsonValue, ItemErrorCode, Ranges, Stage } from "../../task-manager/protocol.ts";
+import type { SourceIdentity, SourceItem } from "../inputs/types.ts";
+
+export interface OutcomeError {
+  readonly code: ItemErrorCode;
+  readonly stage: Stage;
+  readonly message: string;
+}
+
+/** One line of the journal, keys in this order. Exactly one of `output` and `error`. */
+export interface Outcome {
+  readonly index: number;
+  readonly id?: string;
+  readonly input: JsonValue;
+  readonly version?: string;
+  readonly output?: JsonValue;
+  readonly error?: OutcomeError;
+  readonly attempts: number;
+}
+
+export interface HomeOptions {
+  readonly dir: string;
+  readonly mode: "run" | "resume";
+  /** Of the task: whatever changes results. Another one reuses nothing. */
+  readonly fingerprint: string;
+  readonly source: SourceIdentity;
+  /** Set what is there aside and start anew. */
+  readonly fresh: boolean;
+  /** Errors of earlier runs are tried again. `run` always does; `resume` only when asked. */
+  readonly retryFailed: boolean;
+  readonly takeOver: boolean;
+}
+
+/** What of a batch of items is in the journal already. */
+export interface Matched {
+  readonly done: Ranges;
+  readonly failedDone: number;
+}
+
+/** The directory in which a job's results live, locked by this process. */
+export interface Home {
+  readonly dir: string;
+  /** What the opener should tell the user: journal cut, older task set aside. */
+  readonly notes: readonly string[];
+  /**
+   * Registers the next items of the list (in order, none left out) and says which are done. Lines of an older
+   * list are given to equal items in list order and written again under their new index when the run ends.
+   */
+  match(first: number, items: readonly SourceItem[]): Matched;
+  /** The list is complete: its count and digest go to home.json. */
+  inputEnded(): void;
+  /** Appends and syncs in groups; `onStored` is called with each batch number, in order, once it is on disk. */
+  append(batch: number, outcomes: readonly Outcome[]): void;
+  onStored(listener: (batch: number) => void): void;
+  /** Once: the disk is full or gone. Nothing of `batch` and later counts as stored. */
+  onStoreFailed(listener: (batch: number, error: Error) => void): void;
+  /** Directory of this run, created 0700. */
+  createRunDir(runId: string): Promise<string>;
+  /** Ends the run: waits for the writes, compacts where lines were reused and the list is complete, rewrites failed.jsonl. */
+  finish(options: { readonly complete: boolean }): Promise<void>;
+  /** Gives the lock back. */
+  close(): Promise<void>;
+}

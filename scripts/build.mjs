@@ -1,0 +1,48 @@
+// Bundles the product: the command line, the library and the Task Manager, each one file, then the types.
+import { build } from "esbuild";
+import { chmod, rm } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { createRequire } from "node:module";
+import { promisify } from "node:util";
+import path from "node:path";
+
+const root = path.resolve(import.meta.dirname, "..");
+const dist = path.join(root, "dist");
+const require = createRequire(import.meta.url);
+const { dependencies, version } = require("../package.json");
+
+await rm(dist, { recursive: true, force: true });
+const common = {
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "esm",
+  sourcemap: false,
+  legalComments: "none",
+  logLevel: "warning",
+  define: { __SPLITRUN_VERSION__: JSON.stringify(version) },
+  absWorkingDir: root,
+};
+
+// The Task Manager travels alone to machines that have nothing of ours: all but the native packages is inside.
+await build({
+  ...common,
+  entryPoints: { "task-manager": "task-manager/main.ts" },
+  outdir: dist,
+  external: ["sharp", "onnxruntime-node"],
+  minify: true,
+  keepNames: true,
+  banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+});
+await build({
+  ...common,
+  entryPoints: { cli: "orchestrator/cli/main.ts", index: "orchestrator/index.ts" },
+  outdir: dist,
+  splitting: true,
+  chunkNames: "chunks/[name]-[hash]",
+  external: Object.keys(dependencies),
+});
+await chmod(path.join(dist, "cli.js"), 0o755);
+
+const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin", "tsc");
+await promisify(execFile)(process.execPath, [tsc, "-p", path.join(root, "scripts/tsconfig.types.json")]);

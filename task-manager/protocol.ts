@@ -1,0 +1,270 @@
+/**
+ * The messages between orchestrator and Task Manager: newline-delimited JSON, tagged by `kind`. The same
+ * over every carrier. The only file that both sides share.
+ */
+import { z } from "zod";
+
+/** Raised whenever a message changes its meaning; a Task Manager of another version is refused. */
+export const protocolVersion = 1;
+
+/** Limits of one `assign`: a larger split goes out as several. One item above `assignmentBytesMax` is an error. */
+export const assignmentItemsMax = 4096;
+export const assignmentBytesMax = 1_000_000;
+/** Most items in one `begun`: what a crash can make suspect at once. */
+export const begunItemsMax = 64;
+
+export type JsonValue = string | number | boolean | null | JsonValue[] | { [key: string]: JsonValue };
+
+/** Flat half-open pairs, ascending: `[0, 3, 7, 8]` is 0, 1, 2 and 7. */
+export type Ranges = readonly number[];
+
+const index = z.number().int().nonnegative();
+const ranges = z.array(index);
+const json = z.unknown() as z.ZodType<JsonValue>;
+
+/** Where an item failed. `run`: outside the pipeline (its Task Manager was lost, its host blocked). */
+export const stages = ["download", "preprocess", "infer", "postprocess", "function", "run"] as const;
+export type Stage = (typeof stages)[number];
+
+/** What can go wrong with one item; docs/errors.md says what to do about each. */
+export const itemErrorCodes = [
+  "INPUT_INVALID", "INPUT_SCHEME", "INPUT_NOT_FOUND", "INPUT_UNREADABLE", "INPUT_TOO_LARGE",
+  "DOWNLOAD_DNS", "DOWNLOAD_CONNECT", "DOWNLOAD_TLS", "DOWNLOAD_PROXY", "DOWNLOAD_RESET", "DOWNLOAD_STATUS",
+  "DOWNLOAD_TIMEOUT", "DOWNLOAD_IDLE", "DOWNLOAD_TOO_LARGE", "DOWNLOAD_REDIRECTS", "DOWNLOAD_EMPTY",
+  "DOWNLOAD_FORBIDDEN_ADDRESS", "DOWNLOAD_ENCODING",
+  "DECODE_FORMAT", "DECODE_TRUNCATED", "DECODE_FAILED", "DECODE_TOO_MANY_PIXELS", "PREPROCESS_FAILED",
+  "INFERENCE_FAILED", "POSTPROCESS_FAILED",
+  "FUNCTION_THREW", "FUNCTION_RESULT", "RESULT_TOO_LARGE",
+  "ITEM_TIMEOUT", "TASK_MANAGER_LOST", "HOST_BLOCKED",
+] as const;
+export type ItemErrorCode = (typeof itemErrorCodes)[number];
+
+// ---- the task, complete: defaults and presets were resolved by the orchestrator ----
+
+const artifact = z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), bytes: index, name: z.string() });
+/** A file that travels, named by its content. */
+export type Artifact = z.infer<typeof artifact>;
+
+const downloadSpec = z.object({
+  /** Downloads at once in one Task Manager. */
+  concurrency: z.number().int().positive(),
+  /** The whole download, redirects included. */
+  timeoutMs: z.number().positive(),
+  /** Longest time without a byte. */
+  idleTimeoutMs: z.number().positive(),
+  maxBytes: z.number().int().positive(),
+  redirectsMax: index,
+  /** Request headers, values complete. Never logged. */
+  headers: z.record(z.string(), z.string()),
+  proxy: z.object({ http: z.string(), https: z.string(), noProxy: z.string() }),
+  /** Extra certificate authorities, PEM. */
+  certificateAuthorities: z.array(z.string()),
+});
+export type DownloadSpec = z.infer<typeof downloadSpec>;
+
+const preprocessSpec = z.object({
+  /** Decoding threads in one Task Manager. */
+  concurrency: z.number().int().positive(),
+  maxPixels: z.number().int().positive(),
+  /**
+   * Size the image is brought to before the crop. `shorter-side`: the shorter side gets `width`, the longer one
+   * follows, truncated as torchvision does; `cover`/`contain` (pads with zeros)/`fill` as CSS's object-fit.
+   */
+  resize: z.object({
+    width: z.number().int().positive(),
+    height: z.number().int().positive(),
+    fit: z.enum(["shorter-side", "cover", "contain", "fill"]),
+    /**
+     * `pillow-bilinear`: Pillow's antialiased triangle filter in its 8-bit fixed point. `align-corners`: exact
+     * float bilinear on the align-corners grid, no antialias. The others are libvips' own.
+     */
+    kernel: z.enum(["pillow-bilinear", "align-corners", "nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"]),
+  }),
+  /** Centre crop after the resize, offset rounded half to even as torchvision does; null: none. */
+  crop: z.object({ width: z.number().int().positive(), height: z.number().int().positive() }).nullable(),
+  colorOrder: z.enum(["rgb", "bgr", "gray"]),
+  layout: z.enum(["nchw", "nhwc"]),
+  dtype: z.enum(["float32", "uint8", "float16"]),
+  /** value = (pixel * scale - mean) / std, a channel each (one for gray); not applied to uint8. */
+  scale: z.number(),
+  mean: z.array(z.number()),
+  std: z.array(z.number()),
+});
+export type PreprocessSpec = z.infer<typeof preprocessSpec>;
+
+const inferSpec = z.object({
+  batch: z.number().int().positive(),
+  /** Inference sessions in one Task Manager, each on a thread of its own. */
+  sessions: z.number().int().positive(),
+  intraOpThreads: z.number().int().positive(),
+  interOpThreads: z.number().int().positive(),
+  /** A part-full batch leaves after this long even when more is upstream. */
+  batchWaitMs: z.number().nonnegative(),
+  executionProviders: z.array(z.string()).min(1),
+});
+export type InferSpec = z.infer<typeof inferSpec>;
+
+const postprocessSpec = z.object({
+  /** `off-sample`: softmax, `{prob, label}` of the original; `none`: `{values}` in the output's shape. */
+  activation: z.enum(["softmax", "sigmoid", "none", "off-sample"]),
+  /** One name a class, or null: the class index is the label. */
+  labels: z.array(z.string()).nullable(),
+  topK: z.number().int().positive(),
+});
+export type PostprocessSpec = z.infer<typeof postprocessSpec>;
+
+const inferenceTask = z.object({
+  kind: z.literal("inference"),
+  model: artifact,
+  download: downloadSpec,
+  preprocess: preprocessSpec,
+  infer: inferSpec,
+  postprocess: postprocessSpec,
+});
+export type InferenceTask = z.infer<typeof inferenceTask>;
+
+const functionTask = z.object({
+  kind: z.literal("function"),
+  /** An ES module, bundled; its default export is `async (item, context) => value`. */
+  module: artifact,
+  /** Calls of the function at once on one thread. */
+  concurrency: z.number().int().positive(),
+  /** Threads in one Task Manager. */
+  threads: z.number().int().positive(),
+});
+export type FunctionTask = z.infer<typeof functionTask>;
+
+export const taskSpec = z.discriminatedUnion("kind", [inferenceTask, functionTask]);
+export type TaskSpec = z.infer<typeof taskSpec>;
+
+// ---- Task Manager → orchestrator ----
+
+const itemError = z.object({
+  index,
+  code: z.enum(itemErrorCodes),
+  stage: z.enum(stages),
+  /** One sentence for a person; no secrets, no signature of a presigned URL. */
+  message: z.string(),
+  /** May another try end better? The orchestrator decides whether there is one. */
+  retryable: z.boolean(),
+});
+export type ItemError = z.infer<typeof itemError>;
+
+const itemResult = z.object({ index, output: json });
+export type ItemResult = z.infer<typeof itemResult>;
+
+/** Time spent in a stage by the items of one report. `busyMs` is summed over items, so it can exceed the clock. */
+const stageTimes = z.object({ items: index, busyMs: z.number(), waitMs: z.number() });
+export type StageTimes = z.infer<typeof stageTimes>;
+
+const held = z.array(z.object({
+  assignment: index,
+  /** Items of it that were reported as ended or returned so far. */
+  ended: index,
+}));
+
+const state = {
+  /** Every assignment still held. */
+  held,
+  rssMb: z.number(),
+  /** CPU time of the process since its start. */
+  cpuMs: z.number(),
+  /** Items waiting in front of each stage. */
+  queues: z.record(z.string(), z.number()),
+};
+
+export const returnCauses = ["MEMORY", "HOST_BUSY", "DRAIN", "DEADLINE", "RECLAIMED", "RESTART"] as const;
+export type ReturnCause = (typeof returnCauses)[number];
+
+const tensorShape = z.object({ name: z.string(), type: z.string(), shape: z.array(z.union([z.number(), z.string()])) });
+export type TensorShape = z.infer<typeof tensorShape>;
+
+export const taskManagerMessage = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("hello"),
+    protocol: z.number(),
+    id: z.string(),
+    pid: z.number(),
+    cores: z.number(),
+    memoryMb: z.number(),
+    versions: z.record(z.string(), z.string()),
+  }),
+  /** Artifacts of the task that it lacks. */
+  z.object({ kind: z.literal("need"), artifacts: z.array(z.string()) }),
+  z.object({
+    kind: z.literal("configured"),
+    /** Assignments that it holds at once: one running, the others prefetched. */
+    room: z.number().int().positive(),
+    /** Items in flight at once: fewer than that do not keep it busy. */
+    lanes: z.number().int().positive(),
+    inputs: z.array(tensorShape),
+    outputs: z.array(tensorShape),
+  }),
+  /** The task cannot run here: `field` of the job, and the way out in `message`. */
+  z.object({ kind: z.literal("refused"), code: z.string(), field: z.string(), message: z.string() }),
+  /** About to be preprocessed or given to the user's function; sent before any native or user code sees them. */
+  z.object({ kind: z.literal("begun"), assignment: index, items: z.array(index).max(begunItemsMax) }),
+  z.object({
+    kind: z.literal("items"),
+    assignment: index,
+    results: z.array(itemResult),
+    errors: z.array(itemError),
+    stages: z.record(z.string(), stageTimes),
+  }),
+  /** Given back, not tried: counts as no attempt. */
+  z.object({
+    kind: z.literal("returned"),
+    assignment: index,
+    items: ranges,
+    cause: z.enum(returnCauses),
+    /** `host:port` of HOST_BUSY, and how long it asked to be left alone. */
+    host: z.string().optional(),
+    retryAfterMs: z.number().nonnegative().optional(),
+  }),
+  z.object({ kind: z.literal("heartbeat"), ...state }),
+  /** Nothing left to do. */
+  z.object({ kind: z.literal("idle"), ...state }),
+  z.object({ kind: z.literal("log"), level: z.enum(["debug", "info", "warn", "error"]), message: z.string() }),
+  /** The last message: everything held was reported or returned. */
+  z.object({ kind: z.literal("bye"), reason: z.string() }),
+]);
+export type TaskManagerMessage = z.infer<typeof taskManagerMessage>;
+
+// ---- orchestrator → Task Manager ----
+
+export const orchestratorMessage = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("configure"),
+    task: taskSpec,
+    reportMs: z.number().positive(),
+    heartbeatMs: z.number().positive(),
+    /** From begun to ended; past it the item is an error and the process is replaced. */
+    itemTimeoutMs: z.number().positive(),
+    profile: z.enum(["off", "cpu", "memory"]),
+  }),
+  z.object({ kind: z.literal("artifact"), sha256: z.string(), offset: index, data: z.base64(), last: z.boolean() }),
+  z.object({
+    kind: z.literal("assign"),
+    assignment: index,
+    items: ranges,
+    /** One for each index of `items`, in order. */
+    inputs: z.array(json),
+  }),
+  /** Give back what is not begun, the last `items` of it; answered by `returned` with cause RECLAIMED, maybe empty. */
+  z.object({ kind: z.literal("reclaim"), assignment: index, items: index }),
+  /** Stop working on it; nothing more about it is wanted. */
+  z.object({ kind: z.literal("cancel"), assignment: index }),
+  /** `drain`: end what is begun, give back the rest, say bye. `now`: exit. */
+  z.object({ kind: z.literal("stop"), how: z.enum(["drain", "now"]) }),
+]);
+export type OrchestratorMessage = z.infer<typeof orchestratorMessage>;
+
+/** One end of a carrier. Messages arrive in order, whole, and already checked against the schema. */
+export interface Channel<Out, In> {
+  /** Hands the message to the carrier; resolves once the operating system has it. Never throws once closed. */
+  send(message: Out): Promise<void>;
+  onMessage(listener: (message: In) => void): void;
+  /** Once, when the other side is gone or `close` was called. */
+  onClose(listener: () => void): void;
+  close(): void;
+}
