@@ -9,6 +9,7 @@ import path from "node:path";
 const root = path.resolve(import.meta.dirname, "..");
 const dist = path.join(root, "dist");
 const require = createRequire(import.meta.url);
+// createRequire reads the manifest without an import assertion, which Node 20 spells otherwise than 22.
 const { dependencies, version } = require("../package.json");
 
 await rm(dist, { recursive: true, force: true });
@@ -24,12 +25,26 @@ const common = {
   absWorkingDir: root,
 };
 
+// A static import of a native package would load it in every thread, needed or not: as CommonJS it loads on first use.
+const lazyNative = {
+  name: "lazy-native",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(sharp|onnxruntime-node)$/ }, ({ path: name, namespace }) =>
+      namespace === "lazy-native" ? { path: name, external: true } : { path: name, namespace: "lazy-native" },
+    );
+    onLoad({ filter: /.*/, namespace: "lazy-native" }, ({ path: name }) => ({
+      contents: `module.exports = require(${JSON.stringify(name)});`,
+      loader: "js",
+    }));
+  },
+};
+
 // The Task Manager travels alone to machines that have nothing of ours: all but the native packages is inside.
 await build({
   ...common,
   entryPoints: { "task-manager": "task-manager/main.ts" },
   outdir: dist,
-  external: ["sharp", "onnxruntime-node"],
+  plugins: [lazyNative],
   minify: true,
   keepNames: true,
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
@@ -38,8 +53,6 @@ await build({
   ...common,
   entryPoints: { cli: "orchestrator/cli/main.ts", index: "orchestrator/index.ts" },
   outdir: dist,
-  splitting: true,
-  chunkNames: "chunks/[name]-[hash]",
   external: Object.keys(dependencies),
 });
 await chmod(path.join(dist, "cli.js"), 0o755);

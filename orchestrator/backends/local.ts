@@ -1,0 +1,125 @@
+import { fork, type ChildProcess } from "node:child_process";
+import { createWriteStream } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Channel, OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
+import { taskManagerMessage } from "../../task-manager/protocol.ts";
+import { taskManagerBundlePath } from "./task-manager-bundle.ts";
+import type { Backend, ExitInfo, LaunchedTaskManager, LaunchSpec } from "./types.ts";
+import { LaunchError } from "./types.ts";
+
+/** What is kept of a Task Manager's stdout and stderr: a function that prints for ever must not fill the disk. */
+const logBytesMax = 10_000_000;
+
+export interface LocalOptions {
+  /** Cache of artifacts by content, shared with the orchestrator so that nothing travels. */
+  readonly artifactDirectory: string;
+  readonly taskManagersMax: number;
+}
+
+/** Task Managers as child processes of this one, each in an empty folder of its own. */
+export function localBackend(options: LocalOptions): Backend {
+  const processes = new Map<LaunchedTaskManager, ChildProcess>();
+  let workDirectory: Promise<string> | undefined;
+
+  return {
+    name: "local",
+    supports: { prefetch: true, reclaim: true, cancel: true },
+    taskManagersMax: options.taskManagersMax,
+
+    async launch(spec) {
+      workDirectory ??= mkdtemp(path.join(tmpdir(), "splitrun-"));
+      const cwd = await mkdtemp(path.join(await workDirectory, `${spec.name}-`));
+      const child = start(spec, cwd, options.artifactDirectory);
+      await spawned(child);
+      keepLog(child, spec.logPath);
+      const launched: LaunchedTaskManager = { channel: channelTo(child), exited: exitOf(child) };
+      processes.set(launched, child);
+      void launched.exited.then(async () => {
+        processes.delete(launched);
+        await rm(cwd, { recursive: true, force: true });
+      });
+      return launched;
+    },
+
+    async stop(launched) {
+      processes.get(launched)?.kill("SIGKILL");
+      await launched.exited;
+    },
+
+    async close() {
+      await Promise.all([...processes.keys()].map((launched) => this.stop(launched)));
+      if (workDirectory !== undefined) await rm(await workDirectory, { recursive: true, force: true });
+    },
+  };
+}
+
+function start(spec: LaunchSpec, cwd: string, artifactDirectory: string): ChildProcess {
+  const heapLimit = spec.maxRamMb === null ? [] : [`--max-old-space-size=${Math.max(64, Math.floor(spec.maxRamMb * 0.75))}`];
+  return fork(taskManagerBundlePath(), [spec.name, artifactDirectory], {
+    cwd,
+    // The heap limit of the orchestrator's own command line is not the Task Manager's.
+    execArgv: heapLimit,
+    env: { ...process.env, ...spec.env },
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    serialization: "json",
+  });
+}
+
+async function spawned(child: ChildProcess): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    child.once("spawn", resolve);
+    child.once("error", (cause: NodeJS.ErrnoException) => {
+      const full = cause.code === "EAGAIN" || cause.code === "ENOMEM";
+      reject(new LaunchError(`a Task Manager process could not be started: ${cause.message}`, { reason: full ? "throttled" : "refused", cause }));
+    });
+  });
+  // Later errors are of its IPC channel; its exit tells the rest.
+  child.on("error", () => undefined);
+}
+
+function exitOf(child: ChildProcess): Promise<ExitInfo> {
+  return new Promise((resolve) => child.once("exit", (exitCode, signal) => resolve({ exitCode, signal })));
+}
+
+function channelTo(child: ChildProcess): Channel<OrchestratorMessage, TaskManagerMessage> {
+  return {
+    send: (message) =>
+      new Promise((resolve) => {
+        if (!child.connected) return resolve();
+        child.send(message, () => resolve());
+      }),
+    onMessage(listener) {
+      child.on("message", (raw) => {
+        const parsed = taskManagerMessage.safeParse(raw);
+        // A process that breaks the protocol has nothing to say that can be trusted.
+        if (parsed.success) listener(parsed.data);
+        else child.kill("SIGKILL");
+      });
+    },
+    onClose(listener) {
+      child.once("disconnect", listener);
+    },
+    close() {
+      if (child.connected) child.disconnect();
+    },
+  };
+}
+
+/** Read for ever, kept up to the limit: a full pipe would stop the Task Manager. */
+function keepLog(child: ChildProcess, logPath: string | null): void {
+  const log = logPath === null ? null : createWriteStream(logPath, { flags: "a", mode: 0o600 });
+  // A full disk is the journal's to report.
+  log?.on("error", () => undefined);
+  let kept = 0;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on("data", (chunk: Buffer) => {
+      if (kept > logBytesMax) return;
+      kept += chunk.length;
+      log?.write(chunk);
+      if (kept > logBytesMax) log?.write(`\n[more than ${logBytesMax} bytes: the rest is not kept]\n`);
+    });
+  }
+  child.once("close", () => log?.end());
+}

@@ -1,0 +1,247 @@
+import { parentPort, workerData, type Worker } from "node:worker_threads";
+import type { FunctionTask, JsonValue } from "../protocol.ts";
+import { begunItemsMax } from "../protocol.ts";
+import { startThread } from "../threads.ts";
+import { callFunction, loadFunction, type FunctionOutcome, type UserFunction } from "./function-runner.ts";
+import type { Executor, ExecutorContext, WorkItem } from "./types.ts";
+import { TaskRefused } from "./types.ts";
+
+/** A group should last about this long: few messages for quick items, little begun at once for slow ones. */
+const groupMs = 20;
+/** Groups begun at once on a thread: one running, one behind it. */
+const groupsMax = 2;
+
+interface ThreadData {
+  readonly modulePath: string;
+  readonly concurrency: number;
+}
+
+type ToThread = { readonly group: number; readonly items: readonly (readonly [index: number, input: JsonValue])[] };
+type FromThread =
+  | { readonly kind: "ready" }
+  | { readonly kind: "refused"; readonly message: string }
+  | { readonly kind: "log"; readonly message: string }
+  /** Some or all of a group: places in it and their outcomes. */
+  | { readonly kind: "ended"; readonly group: number; readonly places: readonly number[]; readonly outcomes: readonly FunctionOutcome[]; readonly busyMs: number };
+
+/** Runs the user's function on threads of its own, so that heartbeats never stop for it. */
+export function createFunctionExecutor(task: FunctionTask, context: ExecutorContext): Promise<Executor> {
+  return context.threads ? onThreads(task, context) : onThisThread(task, context);
+}
+
+async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<Executor> {
+  const { host } = context;
+  const data: ThreadData = { modulePath: context.artifactPath(task.module.sha256), concurrency: task.concurrency };
+  const threads = await Promise.all(Array.from({ length: task.threads }, () => startFunctionThread(data, context)));
+  let closing = false;
+
+  for (const thread of threads) {
+    thread.worker.on("exit", (code) => {
+      if (!closing) host.fatal(`the task's code ended its thread (exit code ${code})`, code === 0 ? 1 : code);
+    });
+    thread.worker.on("error", (error) => {
+      if (!closing) host.fatal(`the task's code brought its thread down: ${error.message}`, 1);
+    });
+    thread.onEnded = () => fill(thread);
+  }
+
+  function fill(thread: FunctionThread): void {
+    while (thread.groups.size < groupsMax && host.waiting > 0) {
+      const group: WorkItem[] = [];
+      while (group.length < thread.groupItems) {
+        const item = host.take();
+        if (item === undefined) break;
+        group.push(item);
+      }
+      thread.give(group);
+    }
+  }
+
+  return {
+    lanes: Math.max(task.threads * task.concurrency, task.threads),
+    inputs: [],
+    outputs: [],
+    wake: () => threads.forEach(fill),
+    unbegun: () => [],
+    queues: () => ({ function: threads.reduce((sum, thread) => sum + thread.groups.size, 0) }),
+    async close() {
+      closing = true;
+      await Promise.all(threads.map((thread) => thread.worker.terminate()));
+    },
+  };
+}
+
+interface FunctionThread {
+  readonly worker: Worker;
+  readonly groups: Map<number, { readonly items: readonly WorkItem[]; ended: number; readonly sinceMs: number }>;
+  groupItems: number;
+  onEnded: () => void;
+  give(items: readonly WorkItem[]): void;
+}
+
+async function startFunctionThread(data: ThreadData, { host }: ExecutorContext): Promise<FunctionThread> {
+  const worker = startThread("function", data);
+  let nextGroup = 0;
+  let lastEndMs = 0;
+
+  const thread: FunctionThread = {
+    worker,
+    groups: new Map(),
+    groupItems: data.concurrency,
+    onEnded: () => undefined,
+    give(items) {
+      const group = nextGroup++;
+      thread.groups.set(group, { items, ended: 0, sinceMs: performance.now() });
+      const message: ToThread = { group, items: items.map(({ index, input }) => [index, input]) };
+      void host.begun(items).then(() => worker.postMessage(message));
+    },
+  };
+
+  function ended(message: Extract<FromThread, { kind: "ended" }>): void {
+    const group = thread.groups.get(message.group);
+    if (group === undefined) return;
+    message.places.forEach((place, at) => {
+      const item = group.items[place];
+      const outcome = message.outcomes[at];
+      if (item === undefined || outcome === undefined) return;
+      if (outcome.error !== undefined) host.error(item, outcome.error);
+      else host.result(item, outcome.output);
+    });
+    host.stage("function", message.places.length, message.busyMs, 0);
+    group.ended += message.places.length;
+    if (group.ended < group.items.length) return;
+    thread.groups.delete(message.group);
+    const now = performance.now();
+    thread.groupItems = nextGroupItems(group.items.length, now - Math.max(group.sinceMs, lastEndMs), data.concurrency);
+    lastEndMs = now;
+    thread.onEnded();
+  }
+
+  await new Promise<void>((resolve, reject) => {
+    const failed = (error: Error) => reject(new TaskRefused(error.message, { code: "MODULE_INVALID", field: "task.module", cause: error }));
+    worker.once("error", failed);
+    worker.on("message", (message: FromThread) => {
+      switch (message.kind) {
+        case "ready":
+          worker.off("error", failed);
+          return resolve();
+        case "refused":
+          void worker.terminate();
+          return failed(new Error(message.message));
+        case "log":
+          return host.log("info", message.message);
+        case "ended":
+          return ended(message);
+      }
+    });
+  });
+  return thread;
+}
+
+/** Twice as many while a group is quick, half as many when it is slow. */
+function nextGroupItems(items: number, tookMs: number, concurrency: number): number {
+  if (tookMs < groupMs / 2) return Math.min(begunItemsMax, Math.max(items, concurrency) * 2);
+  if (tookMs > groupMs * 2) return Math.min(begunItemsMax, Math.max(1, concurrency, Math.floor(items / 2)));
+  return Math.min(begunItemsMax, Math.max(items, concurrency));
+}
+
+/** The thread's side. */
+export async function runFunctionThread(): Promise<void> {
+  const port = parentPort;
+  if (port === null) throw new Error("runs on a worker thread only");
+  const { modulePath, concurrency } = workerData as ThreadData;
+  const post = (message: FromThread) => port.postMessage(message);
+  let call: UserFunction;
+  try {
+    call = await loadFunction(modulePath);
+  } catch (error) {
+    return post({ kind: "refused", message: error instanceof Error ? error.message : String(error) });
+  }
+  let groups = Promise.resolve();
+  port.on("message", (message: ToThread) => {
+    groups = groups.then(() => runGroup(call, message, concurrency, post));
+  });
+  post({ kind: "ready" });
+}
+
+async function runGroup(call: UserFunction, { group, items }: ToThread, concurrency: number, post: (message: FromThread) => void): Promise<void> {
+  let places: number[] = [];
+  let outcomes: FunctionOutcome[] = [];
+  let busyMs = 0;
+  let next = 0;
+  let lastPostMs = performance.now();
+
+  const flush = () => {
+    if (places.length === 0) return;
+    post({ kind: "ended", group, places, outcomes, busyMs });
+    places = [];
+    outcomes = [];
+    busyMs = 0;
+    lastPostMs = performance.now();
+  };
+  const lane = async () => {
+    while (next < items.length) {
+      const place = next++;
+      const item = items[place];
+      if (item === undefined) return;
+      const sinceMs = performance.now();
+      const outcome = await callFunction(call, item[1], { index: item[0], log: (message) => post({ kind: "log", message }) });
+      const now = performance.now();
+      busyMs += now - sinceMs;
+      places.push(place);
+      outcomes.push(outcome);
+      if (now - lastPostMs > groupMs) flush();
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, lane));
+  flush();
+}
+
+/** Everything on the caller's thread: breakpoints work, a hang hangs. */
+async function onThisThread(task: FunctionTask, { host, artifactPath, itemTimeoutMs }: ExecutorContext): Promise<Executor> {
+  const call = await loadFunction(artifactPath(task.module.sha256));
+  let running = 0;
+  let closed = false;
+
+  async function lane(): Promise<void> {
+    for (let item = closed ? undefined : host.take(); item !== undefined; item = closed ? undefined : host.take()) {
+      await host.begun([item]);
+      const sinceMs = performance.now();
+      const outcome = await withTimeout(callFunction(call, item.input, contextOf(item)), itemTimeoutMs);
+      host.stage("function", 1, performance.now() - sinceMs, 0);
+      if (outcome.error !== undefined) host.error(item, outcome.error);
+      else host.result(item, outcome.output);
+    }
+    running -= 1;
+  }
+  const contextOf = (item: WorkItem) => ({ index: item.index, log: (message: string) => host.log("info", message) });
+
+  return {
+    lanes: task.concurrency,
+    inputs: [],
+    outputs: [],
+    wake() {
+      for (; running < task.concurrency; running++) setImmediate(() => void lane());
+    },
+    unbegun: () => [],
+    queues: () => ({ function: running }),
+    close: async () => {
+      closed = true;
+    },
+  };
+}
+
+async function withTimeout(outcome: Promise<FunctionOutcome>, limitMs: number): Promise<FunctionOutcome> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<FunctionOutcome>((resolve) => {
+    timer = setTimeout(
+      () => resolve({ error: { code: "ITEM_TIMEOUT", stage: "function", message: `took longer than timeouts.itemMs (${limitMs} ms)`, retryable: false } }),
+      limitMs,
+    );
+  });
+  try {
+    return await Promise.race([outcome, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
