@@ -30,8 +30,7 @@ interface Assignment {
 export function startTaskManager(options: TaskManagerOptions): void {
   const { channel, artifacts } = options;
   const assignments = new Map<number, Assignment>();
-  /** Begun and not ended, oldest first: all have the same time limit, so the first is the first to pass it. */
-  const begunAtMs = new Map<WorkItem, number>();
+  const begun = new Set<WorkItem>();
   let queue: WorkItem[] = [];
   let queueHead = 0;
   let task: TaskSpec | undefined;
@@ -53,8 +52,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       return queue.length - queueHead;
     },
     async begun(items) {
-      const now = performance.now();
-      for (const item of items) begunAtMs.set(item, now);
+      for (const item of items) begun.add(item);
       await Promise.all(
         groupByAssignment(items).map(([assignment, group]) =>
           channel.send({ kind: "begun", assignment, items: group.map((item) => item.index) }),
@@ -62,15 +60,15 @@ export function startTaskManager(options: TaskManagerOptions): void {
       );
     },
     result(item, output) {
-      begunAtMs.delete(item);
+      begun.delete(item);
       if (assignments.has(item.assignment)) reporter?.result(item, output);
     },
     error(item, error) {
-      begunAtMs.delete(item);
+      begun.delete(item);
       if (assignments.has(item.assignment)) reporter?.error(item, error);
     },
     returned(item, cause, busyHost) {
-      begunAtMs.delete(item);
+      begun.delete(item);
       if (assignments.has(item.assignment)) reporter?.returned(item, cause, busyHost);
     },
     stage: (name, items, busyMs, waitMs) => reporter?.stage(name, items, busyMs, waitMs),
@@ -98,18 +96,22 @@ export function startTaskManager(options: TaskManagerOptions): void {
   async function end(how: { readonly reason: string; readonly exitCode: number }): Promise<void> {
     if (ending !== undefined) return;
     ending = how;
-    for (const timer of timers) clearInterval(timer);
+    stopTimers();
     reporter?.flush();
     await channel.send({ kind: "bye", reason: how.reason });
     if (how.exitCode === 0) await executor?.close();
     options.exit(how.exitCode);
   }
 
+  function stopTimers(): void {
+    for (const timer of timers) clearInterval(timer);
+  }
+
   function drain(): void {
     giveBackUnbegun("DRAIN");
     executor?.wake(true);
     const whenDone = setInterval(() => {
-      if (begunAtMs.size > 0) return;
+      if (begun.size > 0) return;
       clearInterval(whenDone);
       void end({ reason: "asked to stop", exitCode: 0 });
     }, 5);
@@ -118,11 +120,9 @@ export function startTaskManager(options: TaskManagerOptions): void {
 
   function checkTimeouts(): void {
     if (settings === undefined) return;
-    const oldest = begunAtMs.entries().next().value;
-    if (oldest === undefined) return;
     const limitMs = settings.itemTimeoutMs;
-    if (performance.now() - oldest[1] < limitMs) return;
-    const late = [...begunAtMs].filter(([, since]) => performance.now() - since >= limitMs).map(([item]) => item);
+    const late = executor?.overdue(limitMs) ?? [];
+    if (late.length === 0) return;
     for (const item of late) {
       host.error(item, {
         code: "ITEM_TIMEOUT",
@@ -132,7 +132,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       });
     }
     // What hangs cannot be ended without the process: its neighbours start again elsewhere.
-    for (const item of [...begunAtMs.keys()]) host.returned(item, "RESTART");
+    for (const item of [...begun]) host.returned(item, "RESTART");
     giveBackUnbegun("RESTART");
     void end({ reason: "an item hung", exitCode: 1 });
   }
@@ -142,7 +142,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       held: [...assignments.values()].map(({ id }) => ({ assignment: id, ended: reporter?.endedOf(id) ?? 0 })),
       rssMb: process.memoryUsage.rss() / 1e6,
       cpuMs: cpuMs(),
-      queues: { waiting: host.waiting, begun: begunAtMs.size, ...executor?.queues() },
+      queues: { waiting: host.waiting, begun: begun.size, ...executor?.queues() },
     };
   }
 
@@ -231,6 +231,11 @@ export function startTaskManager(options: TaskManagerOptions): void {
     reporter?.forget(assignment);
   }
 
+  channel.onClose(() => {
+    stopTimers();
+    reporter?.stop();
+    void executor?.close();
+  });
   channel.onMessage((message) => {
     switch (message.kind) {
       case "configure":

@@ -84,20 +84,20 @@ function exitOf(child: ChildProcess): Promise<ExitInfo> {
 }
 
 function channelTo(child: ChildProcess): Channel<OrchestratorMessage, TaskManagerMessage> {
+  const listeners: ((message: TaskManagerMessage) => void)[] = [];
+  child.on("message", (raw) => {
+    const parsed = taskManagerMessage.safeParse(raw);
+    // A process that breaks the protocol has nothing to say that can be trusted.
+    if (!parsed.success) return void child.kill("SIGKILL");
+    for (const listener of listeners) listener(parsed.data);
+  });
   return {
     send: (message) =>
       new Promise((resolve) => {
         if (!child.connected) return resolve();
         child.send(message, () => resolve());
       }),
-    onMessage(listener) {
-      child.on("message", (raw) => {
-        const parsed = taskManagerMessage.safeParse(raw);
-        // A process that breaks the protocol has nothing to say that can be trusted.
-        if (parsed.success) listener(parsed.data);
-        else child.kill("SIGKILL");
-      });
-    },
+    onMessage: (listener) => void listeners.push(listener),
     onClose(listener) {
       child.once("disconnect", listener);
     },

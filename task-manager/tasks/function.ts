@@ -14,6 +14,7 @@ const groupsMax = 2;
 interface ThreadData {
   readonly modulePath: string;
   readonly concurrency: number;
+  readonly lanes: SharedArrayBuffer;
 }
 
 type ToThread = { readonly group: number; readonly items: readonly (readonly [index: number, input: JsonValue])[] };
@@ -31,8 +32,12 @@ export function createFunctionExecutor(task: FunctionTask, context: ExecutorCont
 
 async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<Executor> {
   const { host } = context;
-  const data: ThreadData = { modulePath: context.artifactPath(task.module.sha256), concurrency: task.concurrency };
-  const threads = await Promise.all(Array.from({ length: task.threads }, () => startFunctionThread(data, context)));
+  const modulePath = context.artifactPath(task.module.sha256);
+  const threads = await Promise.all(
+    Array.from({ length: task.threads }, () =>
+      startFunctionThread({ modulePath, concurrency: task.concurrency, lanes: laneBuffer(task.concurrency) }, context),
+    ),
+  );
   let closing = false;
 
   for (const thread of threads) {
@@ -63,6 +68,7 @@ async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<
     outputs: [],
     wake: () => threads.forEach(fill),
     unbegun: () => [],
+    overdue: (limitMs) => threads.flatMap((thread) => thread.overdue(limitMs)),
     queues: () => ({ function: threads.reduce((sum, thread) => sum + thread.groups.size, 0) }),
     async close() {
       closing = true;
@@ -76,6 +82,7 @@ interface FunctionThread {
   readonly groups: Map<number, { readonly items: readonly WorkItem[]; ended: number; readonly sinceMs: number }>;
   groupItems: number;
   onEnded: () => void;
+  overdue(limitMs: number): readonly WorkItem[];
   give(items: readonly WorkItem[]): void;
 }
 
@@ -89,6 +96,10 @@ async function startFunctionThread(data: ThreadData, { host }: ExecutorContext):
     groups: new Map(),
     groupItems: data.concurrency,
     onEnded: () => undefined,
+    overdue: (limitMs) =>
+      lanesAtWork(data.lanes)
+        .filter(({ sinceMs }) => clockMs() - sinceMs >= limitMs)
+        .flatMap(({ group, place }) => thread.groups.get(group)?.items[place] ?? []),
     give(items) {
       const group = nextGroup++;
       thread.groups.set(group, { items, ended: 0, sinceMs: performance.now() });
@@ -138,6 +149,29 @@ async function startFunctionThread(data: ThreadData, { host }: ExecutorContext):
   return thread;
 }
 
+/**
+ * What each lane of a thread is at, seen from outside even while the thread hangs: two numbers a lane, the item
+ * (group * 64 + place + 1; 0: none) and since when.
+ */
+function laneBuffer(concurrency: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(concurrency * 2 * Float64Array.BYTES_PER_ELEMENT);
+}
+
+function lanesAtWork(buffer: SharedArrayBuffer): readonly { readonly group: number; readonly place: number; readonly sinceMs: number }[] {
+  const numbers = new Float64Array(buffer);
+  const lanes = [];
+  for (let at = 0; at < numbers.length; at += 2) {
+    const code = (numbers[at] ?? 0) - 1;
+    if (code >= 0) lanes.push({ group: Math.floor(code / begunItemsMax), place: code % begunItemsMax, sinceMs: numbers[at + 1] ?? 0 });
+  }
+  return lanes;
+}
+
+/** A clock that the threads of a process share. */
+function clockMs(): number {
+  return performance.timeOrigin + performance.now();
+}
+
 /** Twice as many while a group is quick, half as many when it is slow. */
 function nextGroupItems(items: number, tookMs: number, concurrency: number): number {
   if (tookMs < groupMs / 2) return Math.min(begunItemsMax, Math.max(items, concurrency) * 2);
@@ -149,7 +183,8 @@ function nextGroupItems(items: number, tookMs: number, concurrency: number): num
 export async function runFunctionThread(): Promise<void> {
   const port = parentPort;
   if (port === null) throw new Error("runs on a worker thread only");
-  const { modulePath, concurrency } = workerData as ThreadData;
+  const { modulePath, concurrency, lanes } = workerData as ThreadData;
+  const atWork = new Float64Array(lanes);
   const post = (message: FromThread) => port.postMessage(message);
   let call: UserFunction;
   try {
@@ -159,12 +194,19 @@ export async function runFunctionThread(): Promise<void> {
   }
   let groups = Promise.resolve();
   port.on("message", (message: ToThread) => {
-    groups = groups.then(() => runGroup(call, message, concurrency, post));
+    groups = groups.then(() => runGroup({ call, concurrency, atWork, post }, message));
   });
   post({ kind: "ready" });
 }
 
-async function runGroup(call: UserFunction, { group, items }: ToThread, concurrency: number, post: (message: FromThread) => void): Promise<void> {
+interface FunctionLanes {
+  readonly call: UserFunction;
+  readonly concurrency: number;
+  readonly atWork: Float64Array;
+  post(message: FromThread): void;
+}
+
+async function runGroup({ call, concurrency, atWork, post }: FunctionLanes, { group, items }: ToThread): Promise<void> {
   let places: number[] = [];
   let outcomes: FunctionOutcome[] = [];
   let busyMs = 0;
@@ -179,13 +221,16 @@ async function runGroup(call: UserFunction, { group, items }: ToThread, concurre
     busyMs = 0;
     lastPostMs = performance.now();
   };
-  const lane = async () => {
+  const lane = async (laneNumber: number) => {
     while (next < items.length) {
       const place = next++;
       const item = items[place];
       if (item === undefined) return;
       const sinceMs = performance.now();
+      atWork[laneNumber * 2 + 1] = performance.timeOrigin + sinceMs;
+      atWork[laneNumber * 2] = group * begunItemsMax + place + 1;
       const outcome = await callFunction(call, item[1], { index: item[0], log: (message) => post({ kind: "log", message }) });
+      atWork[laneNumber * 2] = 0;
       const now = performance.now();
       busyMs += now - sinceMs;
       places.push(place);
@@ -193,7 +238,7 @@ async function runGroup(call: UserFunction, { group, items }: ToThread, concurre
       if (now - lastPostMs > groupMs) flush();
     }
   };
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, lane));
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, (_, laneNumber) => lane(laneNumber)));
   flush();
 }
 
@@ -224,6 +269,8 @@ async function onThisThread(task: FunctionTask, { host, artifactPath, itemTimeou
       for (; running < task.concurrency; running++) setImmediate(() => void lane());
     },
     unbegun: () => [],
+    // What hangs here hangs its caller too; what waits for ever ends by the race with its limit.
+    overdue: () => [],
     queues: () => ({ function: running }),
     close: async () => {
       closed = true;

@@ -46,6 +46,8 @@ export interface Executor {
   wake(upstreamEnded: boolean): void;
   /** Forget what was taken and not begun; returns those items. Begun ones go on to their end. */
   unbegun(select: (item: WorkItem) => boolean): readonly WorkItem[];
+  /** Items that native or user code has been busy with for longer than this; the ones to blame for a hang. */
+  overdue(limitMs: number): readonly WorkItem[];
   /** Items waiting before each stage. */
   queues(): Readonly<Record<string, number>>;
   /** Ends threads and connections; waits for native calls under way, since ending a thread under them aborts the process. */

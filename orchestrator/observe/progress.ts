@@ -1,0 +1,124 @@
+import type { SchedulerCounts } from "../scheduler/types.ts";
+
+/** How far a run is; only what is stored counts. */
+export interface Progress {
+  readonly items: number | null;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly reused: number;
+  readonly running: number;
+  readonly taskManagers: number;
+  readonly elapsedMs: number;
+  /** Over the last seconds. */
+  readonly itemsPerSecond: number;
+  /** Estimate; null while there is none. */
+  readonly leftMs: number | null;
+}
+
+export interface ProgressSource {
+  readonly counts: SchedulerCounts;
+  elapsedMs(): number;
+  itemsTotal(): number | null;
+}
+
+const windowMs = 10_000;
+
+/** Measures the rate over a sliding window, so that a slow start does not spoil the estimate. */
+export function createProgressMeter(): (run: ProgressSource, stored: number) => Progress {
+  const samples: { readonly atMs: number; readonly stored: number }[] = [{ atMs: 0, stored: 0 }];
+  return (run, stored) => {
+    const elapsedMs = run.elapsedMs();
+    samples.push({ atMs: elapsedMs, stored });
+    while (samples.length > 2 && elapsedMs - (samples[0]?.atMs ?? 0) > windowMs) samples.shift();
+    const oldest = samples[0] ?? { atMs: 0, stored: 0 };
+    const itemsPerSecond = ((stored - oldest.stored) * 1000) / Math.max(1, elapsedMs - oldest.atMs);
+    const { counts } = run;
+    const items = run.itemsTotal();
+    const left = items === null ? null : Math.max(0, items - counts.succeeded - counts.failed);
+    return {
+      items,
+      succeeded: counts.succeeded,
+      failed: counts.failed,
+      reused: counts.reused,
+      running: counts.running,
+      taskManagers: counts.taskManagers,
+      elapsedMs,
+      itemsPerSecond,
+      leftMs: left === null || itemsPerSecond === 0 ? null : (left * 1000) / itemsPerSecond,
+    };
+  };
+}
+
+export function progressText(progress: Progress): string {
+  const ended = progress.succeeded + progress.failed;
+  const share = progress.items ? `${Math.floor((100 * ended) / Math.max(1, progress.items))}%  ` : "";
+  const of = progress.items === null ? "" : ` of ${count(progress.items)}`;
+  return [
+    `${share}${count(ended)}${of} items`,
+    `${rate(progress.itemsPerSecond)} items/s`,
+    `${count(progress.failed)} ${progress.failed === 1 ? "error" : "errors"}`,
+    ...(progress.leftMs === null ? [] : [`${duration(progress.leftMs)} left`]),
+    `${progress.taskManagers} ${progress.taskManagers === 1 ? "task manager" : "task managers"}`,
+  ].join("  ·  ");
+}
+
+export interface ProgressLine {
+  show(progress: Progress): void;
+  /** A line above it that stays. */
+  say(text: string): void;
+  end(): void;
+}
+
+const plainEveryMs = 10_000;
+
+/** One line that is written over on a terminal; a plain line now and then where it is not one. */
+export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
+  let shown = false;
+  let plainAtMs = 0;
+  const clear = () => {
+    if (shown) out.write("\r\x1b[K");
+    shown = false;
+  };
+  return {
+    show(progress) {
+      const text = progressText(progress);
+      if (out.isTTY) {
+        clear();
+        out.write(bar(progress, text, out.columns ?? 80));
+        shown = true;
+      } else if (progress.elapsedMs - plainAtMs >= plainEveryMs) {
+        plainAtMs = progress.elapsedMs;
+        out.write(`${text}\n`);
+      }
+    },
+    say(text) {
+      clear();
+      out.write(`${text}\n`);
+    },
+    end: clear,
+  };
+}
+
+function bar(progress: Progress, text: string, columns: number): string {
+  const room = Math.min(30, columns - text.length - 5);
+  if (progress.items === null || progress.items === 0 || room < 8) return text.slice(0, columns - 1);
+  const full = Math.round((room * Math.min(progress.items, progress.succeeded + progress.failed)) / progress.items);
+  return `▕${"█".repeat(full)}${"░".repeat(room - full)}▏ ${text}`;
+}
+
+export function count(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+export function rate(value: number): string {
+  return value >= 100 ? count(Math.round(value)) : value.toFixed(value >= 10 ? 1 : 2);
+}
+
+export function duration(ms: number): string {
+  const seconds = ms / 1000;
+  if (seconds < 1) return `${Math.round(ms)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}

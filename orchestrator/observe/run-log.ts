@@ -1,0 +1,30 @@
+import pino from "pino";
+
+export interface RunLog {
+  log(level: "debug" | "info" | "warn" | "error", message: string): void;
+  close(): void;
+}
+
+/** Signatures and keys in a URL's query, wherever one is quoted. */
+const query = /(https?:\/\/[^\s"'?]+)\?[^\s"']*/g;
+const userInfo = /(https?:\/\/)[^\s"'/@]+@/g;
+
+/** Text in which no URL carries its query or its user any more. */
+export function withoutSecrets(text: string): string {
+  return text.replace(query, "$1?…").replace(userInfo, "$1");
+}
+
+/** `logs/orchestrator.log`: a JSON line an event. */
+export function openRunLog(path: string): RunLog {
+  const destination = pino.destination({ dest: path, sync: false, mode: 0o600, mkdir: true });
+  // A full disk is the journal's to report.
+  destination.on("error", () => undefined);
+  const logger = pino({ base: null, level: "debug", timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (level) => ({ level }) } }, destination);
+  return {
+    log: (level, message) => logger[level](withoutSecrets(message)),
+    close() {
+      destination.flushSync();
+      destination.end();
+    },
+  };
+}

@@ -1,0 +1,185 @@
+import type { ItemErrorCode, JsonValue, Stage, StageTimes } from "../../task-manager/protocol.ts";
+import type { Outcome } from "../results/types.ts";
+import type { StopReason } from "../scheduler/types.ts";
+import { count, duration, rate } from "./progress.ts";
+import { withoutSecrets } from "./run-log.ts";
+
+export type RunState = "succeeded" | "finished-with-errors" | "failed" | "cancelled";
+
+export interface Counts {
+  readonly items: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly reused: number;
+  readonly copied: number;
+  readonly retried: number;
+}
+
+export interface ErrorGroup {
+  readonly code: ItemErrorCode;
+  readonly stage: Stage;
+  readonly count: number;
+  readonly example: { readonly index: number; readonly input: JsonValue; readonly message: string };
+}
+
+export interface StageShare extends StageTimes {
+  /** Lanes of this stage over all Task Managers. */
+  readonly lanes: number;
+  /** Share of the time that these lanes were at work, 0 to 1. */
+  readonly busyShare: number;
+}
+
+/** `summary.json`, and what `--json` prints. The first lines of it are the contract. */
+export interface Summary {
+  readonly runId: string;
+  readonly state: RunState;
+  readonly counts: Counts;
+  readonly makespanMs: number;
+  readonly itemsPerSecond: number;
+  readonly home: string;
+  readonly runDir: string;
+  readonly output: string;
+  readonly reason: StopReason | null;
+  readonly message: string;
+  readonly stages: Readonly<Partial<Record<Stage, StageShare>>>;
+  readonly bottleneck: { readonly stage: Stage; readonly knob: string } | null;
+  /** Of this run, the most frequent first. */
+  readonly errors: readonly ErrorGroup[];
+  readonly taskManagerLosses: number;
+  readonly startedAt: string;
+  readonly notes: readonly string[];
+}
+
+/** Gathers what only passes by once: errors by code with an example each, and the stages' times. */
+export interface SummaryGatherer {
+  outcomes(outcomes: readonly Outcome[]): void;
+  stages(stages: Readonly<Record<string, StageTimes>>): void;
+  errors(): readonly ErrorGroup[];
+  stageTimes(): Readonly<Partial<Record<Stage, StageTimes>>>;
+}
+
+export function createSummaryGatherer(): SummaryGatherer {
+  const errors = new Map<string, { -readonly [Key in keyof ErrorGroup]: ErrorGroup[Key] }>();
+  const stages: Partial<Record<Stage, StageTimes>> = {};
+  return {
+    outcomes(outcomes) {
+      for (const { index, input, error } of outcomes) {
+        if (error === undefined) continue;
+        const key = `${error.code} ${error.stage}`;
+        const group = errors.get(key);
+        if (group !== undefined) group.count += 1;
+        else errors.set(key, { code: error.code, stage: error.stage, count: 1, example: { index, input, message: error.message } });
+      }
+    },
+    stages(times) {
+      for (const [stage, { items, busyMs, waitMs }] of Object.entries(times) as [Stage, StageTimes][]) {
+        const sum = (stages[stage] ??= { items: 0, busyMs: 0, waitMs: 0 });
+        sum.items += items;
+        sum.busyMs += busyMs;
+        sum.waitMs += waitMs;
+      }
+    },
+    errors: () => [...errors.values()].sort((a, b) => b.count - a.count),
+    stageTimes: () => stages,
+  };
+}
+
+const knobs: Readonly<Record<Stage, string>> = {
+  download: "raise task.download.concurrency, or bring the images nearer",
+  preprocess: "raise task.preprocess.concurrency or taskManagers; `preset: fast` decodes cheaper where exact PyTorch values are not needed",
+  infer: "more cores or machines: raise taskManagers or task.infer.sessions where cores are idle; a smaller or quantised model",
+  postprocess: "lower task.postprocess.topK",
+  function: "raise task.threads or taskManagers where cores are idle; task.concurrency where the function waits",
+  run: "nothing: this is not a stage of work",
+};
+
+/** A stage whose lanes are at work for this share of the time holds the others up. */
+const bottleneckShare = 0.6;
+
+/**
+ * What share of its lanes' time each stage was at work, and which one holds the others up. A stage that waits on
+ * a full queue behind it is not at work, so the busiest is the one to widen.
+ */
+export function shareOfStages(
+  times: Readonly<Partial<Record<Stage, StageTimes>>>,
+  lanes: Readonly<Partial<Record<Stage, number>>>,
+  elapsedMs: number,
+): { readonly stages: Summary["stages"]; readonly bottleneck: Summary["bottleneck"] } {
+  const stages: Partial<Record<Stage, StageShare>> = {};
+  let bottleneck: { stage: Stage; share: number } | null = null;
+  for (const [stage, time] of Object.entries(times) as [Stage, StageTimes][]) {
+    const stageLanes = lanes[stage] ?? 1;
+    const busyShare = Math.min(1, time.busyMs / Math.max(1, stageLanes * elapsedMs));
+    stages[stage] = { ...time, lanes: stageLanes, busyShare };
+    if (busyShare >= bottleneckShare && busyShare > (bottleneck?.share ?? 0)) bottleneck = { stage, share: busyShare };
+  }
+  return { stages, bottleneck: bottleneck && { stage: bottleneck.stage, knob: knobs[bottleneck.stage] } };
+}
+
+const stateText: Readonly<Record<RunState, string>> = {
+  succeeded: "Done: every item has a result.",
+  "finished-with-errors": "Finished: some items ended as errors.",
+  failed: "Stopped early.",
+  cancelled: "Interrupted.",
+};
+
+/** The summary for a person: what came out, where the time went, what to do next. */
+export function summaryText(summary: Summary): string {
+  const { counts } = summary;
+  const lines = [
+    "",
+    stateText[summary.state] + (summary.message === "" ? "" : ` ${summary.message}`),
+    `  ${count(counts.items)} items: ${count(counts.succeeded)} with a result, ${count(counts.failed)} errors` +
+      extras([
+        [counts.reused, "from earlier runs"],
+        [counts.retried, "tried more than once"],
+        [counts.items - counts.succeeded - counts.failed, "still to do"],
+      ]),
+    `  ${duration(summary.makespanMs)}, ${rate(summary.itemsPerSecond)} items/s`,
+  ];
+  const stages = Object.entries(summary.stages) as [Stage, StageShare][];
+  if (stages.length > 0) {
+    lines.push("", "Where the time went (share of the time that a stage's lanes were at work)");
+    for (const [stage, share] of stages) {
+      const perItem = share.items === 0 ? 0 : share.busyMs / share.items;
+      lines.push(
+        `  ${stage.padEnd(11)} ${shareBar(share.busyShare)} ${`${Math.round(share.busyShare * 100)}%`.padStart(4)}  ${perItem.toFixed(2)} ms an item, ${share.lanes} ${share.lanes === 1 ? "lane" : "lanes"}`,
+      );
+    }
+    lines.push(
+      summary.bottleneck === null
+        ? "  No stage is full: the start-up, the source or the hand-over takes the rest."
+        : `  Bottleneck: ${summary.bottleneck.stage}. To go faster: ${summary.bottleneck.knob}.`,
+    );
+  }
+  if (summary.errors.length > 0) {
+    lines.push("", "Errors of this run");
+    for (const { code, stage, count: times, example } of summary.errors) {
+      lines.push(`  ${count(times).padStart(7)} × ${code} (${stage})`, `            e.g. item ${example.index}, ${shortInput(example.input)}: ${withoutSecrets(example.message)}`);
+    }
+  }
+  for (const note of summary.notes) lines.push("", `Note: ${note}`);
+  lines.push("", `Results: ${summary.output}`);
+  if (summary.state === "failed" || summary.state === "cancelled") lines.push(`Go on with: splitrun resume ${shellWord(summary.home)}`);
+  else if (counts.failed > 0) lines.push(`Try the errors again: splitrun resume ${shellWord(summary.home)} --retry-failed`);
+  return lines.join("\n");
+}
+
+function extras(parts: readonly (readonly [number, string])[]): string {
+  const said = parts.filter(([value]) => value > 0).map(([value, text]) => `${count(value)} ${text}`);
+  return said.length === 0 ? "" : ` (${said.join(", ")})`;
+}
+
+function shareBar(share: number): string {
+  const full = Math.round(share * 20);
+  return "█".repeat(full) + "·".repeat(20 - full);
+}
+
+function shortInput(input: JsonValue): string {
+  const text = withoutSecrets(typeof input === "string" ? input : JSON.stringify(input));
+  return text.length > 100 ? `${text.slice(0, 97)}…` : text;
+}
+
+function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

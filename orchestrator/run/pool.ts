@@ -1,0 +1,24 @@
+import type { OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
+import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
+
+/** Messages about items; the pool deals with the others. */
+export type ItemMessage = Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" | "heartbeat" | "idle" }>;
+
+/** What a run hears from its pool. */
+export interface PoolListener {
+  joined(id: TaskManagerId, able: { readonly room: number; readonly lanes: number }): void;
+  launchEnded(id: TaskManagerId, reason: "throttled" | "refused" | "died", message: string): void;
+  message(id: TaskManagerId, message: ItemMessage): void;
+  lost(id: TaskManagerId, cause: LossCause): void;
+  log(id: TaskManagerId, level: "debug" | "info" | "warn" | "error", message: string): void;
+  allowance(taskManagers: number): void;
+}
+
+/** The Task Managers that a run may use: it declares what it needs, the service implements it. */
+export interface Pool {
+  readonly allowance: number;
+  listen(listener: PoolListener): void;
+  launch(id: TaskManagerId): void;
+  send(id: TaskManagerId, message: Extract<OrchestratorMessage, { kind: "assign" | "reclaim" | "cancel" }>): void;
+  release(id: TaskManagerId, how: "keep" | "drain" | "kill"): void;
+}

@@ -1,0 +1,395 @@
+import { openSync, closeSync, fsyncSync, writeSync } from "node:fs";
+import path from "node:path";
+import type { ItemError, ItemResult, JsonValue, Ranges, StageTimes } from "../../task-manager/protocol.ts";
+import { assignmentBytesMax } from "../../task-manager/protocol.ts";
+import type { ItemSource, SourceItem } from "../inputs/types.ts";
+import type { Home, Outcome } from "../results/types.ts";
+import { createScheduler } from "../scheduler/scheduler.ts";
+import type {
+  EndedError,
+  FinishState,
+  SchedulerCommand,
+  SchedulerCounts,
+  SchedulerEvent,
+  SchedulerPlan,
+  StopReason,
+  TaskManagerId,
+} from "../scheduler/types.ts";
+import { hostNumber, hostOf } from "./hosts.ts";
+import { createPayloads, inputBytes } from "./payloads.ts";
+import type { ItemMessage, Pool } from "./pool.ts";
+
+/** Items taken from the source for one event. */
+const readItemsMax = 8192;
+/** Reading waits while this much is held or on its way to the disk. */
+const heldBytesMax = 64_000_000;
+const unstoredItemsMax = 262_144;
+/** A host that gave no time is left alone for this long, twice as long each time, up to the maximum. */
+const hostBackOffMs = 1_000;
+const hostBackOffMaxMs = 60_000;
+
+export const quarantineFile = "quarantine.json";
+
+/** What a run tells those who watch it; all of it is already stored where it says so. */
+export interface RunObserver {
+  stepped(event: SchedulerEvent, nowMs: number, commands: readonly SchedulerCommand[]): void;
+  stages(stages: Readonly<Record<string, StageTimes>>): void;
+  stored(outcomes: readonly Outcome[]): void;
+  log(level: "debug" | "info" | "warn" | "error", message: string): void;
+}
+
+export interface RunOptions {
+  readonly plan: SchedulerPlan;
+  readonly source: ItemSource;
+  readonly home: Home;
+  readonly pool: Pool;
+  readonly runDir: string;
+  readonly observer: RunObserver;
+  /** Items left in quarantine by an orchestrator that died. */
+  readonly quarantined: { readonly items: Ranges; readonly losses: readonly number[] } | null;
+}
+
+export interface RunEnd {
+  readonly state: FinishState;
+  readonly reason: StopReason | null;
+  readonly message: string;
+  readonly counts: SchedulerCounts;
+  readonly makespanMs: number;
+}
+
+export interface Run {
+  readonly counts: SchedulerCounts;
+  /** Milliseconds since the start. */
+  elapsedMs(): number;
+  /** Estimate of all items of the list; null: not known yet. */
+  itemsTotal(): number | null;
+  stop(reason: StopReason, how: "drain" | "now", message: string): void;
+  readonly ended: Promise<RunEnd>;
+}
+
+/** What the event being stepped brought along, for the `store` commands that answer it. */
+interface Brought {
+  readonly results: readonly ItemResult[];
+  readonly errors: ReadonlyMap<number, Pick<ItemError, "code" | "stage" | "message">>;
+}
+const nothingBrought: Brought = { results: [], errors: new Map() };
+
+/** Runs ONE job: feeds events to its scheduler, carries out its commands. */
+export function startRun(options: RunOptions): Run {
+  const { plan, source, home, pool, observer } = options;
+  const scheduler = createScheduler(plan);
+  const payloads = createPayloads();
+  const startedAt = performance.now();
+  const elapsedMs = () => Math.round(performance.now() - startedAt);
+  const hostFailures = new Map<number, number>();
+  const awaitingStore = new Map<number, readonly Outcome[]>();
+  const events: { readonly event: SchedulerEvent; readonly brought: Brought }[] = [];
+  let stepping = false;
+  let unstoredItems = 0;
+  let readItems = 0;
+  let inputEnded = false;
+  let wanted = 0;
+  let reading = false;
+  let wakeTimer: NodeJS.Timeout | undefined;
+  let finish: (end: RunEnd) => void = () => undefined;
+  let fail: (error: unknown) => void = () => undefined;
+  let finished = false;
+  const ended = new Promise<RunEnd>((resolve, reject) => {
+    finish = resolve;
+    fail = reject;
+  });
+
+  /** One event at a time, in the order of arrival, even when a command causes the next at once. */
+  function step(event: SchedulerEvent, brought: Brought = nothingBrought): void {
+    events.push({ event, brought });
+    if (stepping) return;
+    stepping = true;
+    try {
+      for (let next = events.shift(); next !== undefined && !finished; next = events.shift()) stepOne(next.event, next.brought);
+    } catch (error) {
+      finished = true;
+      clearTimeout(wakeTimer);
+      fail(error);
+    } finally {
+      stepping = false;
+    }
+  }
+
+  function stepOne(event: SchedulerEvent, brought: Brought): void {
+    const nowMs = elapsedMs();
+    const { commands, wakeAtMs } = scheduler.step(event, nowMs);
+    observer.stepped(event, nowMs, commands);
+    for (const command of commands) carryOut(command, brought);
+    clearTimeout(wakeTimer);
+    if (wakeAtMs !== null && !finished) wakeTimer = setTimeout(() => step({ kind: "clock" }), Math.max(0, wakeAtMs - elapsedMs()));
+  }
+
+  function carryOut(command: SchedulerCommand, brought: Brought): void {
+    switch (command.kind) {
+      case "read":
+        wanted = command.count;
+        return void readOn();
+      case "launch":
+        return command.ids.forEach((id) => pool.launch(id));
+      case "assign":
+        return assign(command.id, command.assignment, command.items);
+      case "reclaim":
+        return pool.send(command.id, { kind: "reclaim", assignment: command.assignment, items: command.items });
+      case "cancel":
+        return pool.send(command.id, { kind: "cancel", assignment: command.assignment });
+      case "store":
+        return store(command, brought);
+      case "note-quarantine":
+        return noteQuarantine(options.runDir, command);
+      case "release":
+        return pool.release(command.id, command.how);
+      case "finish":
+        finished = true;
+        clearTimeout(wakeTimer);
+        return finish({
+          state: command.state,
+          reason: command.reason,
+          message: command.message,
+          counts: { ...scheduler.counts },
+          makespanMs: elapsedMs(),
+        });
+    }
+  }
+
+  /** Answers one `read` command with one event, once there is room for what it brings. */
+  async function readOn(): Promise<void> {
+    if (reading || inputEnded || wanted === 0 || finished) return;
+    if (mustWait()) return;
+    reading = true;
+    const count = Math.min(wanted, readItemsMax);
+    wanted = 0;
+    try {
+      const items = await source.read(count);
+      reading = false;
+      if (items.length > 0) return took(items);
+      inputEnded = true;
+      home.inputEnded();
+      step({ kind: "input-ended" });
+    } catch (error) {
+      reading = false;
+      inputEnded = true;
+      step({ kind: "input-failed", message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  /** Never while nothing runs: then only reading goes on. */
+  function mustWait(): boolean {
+    const full = payloads.bytes > heldBytesMax || unstoredItems > unstoredItemsMax;
+    return full && (scheduler.counts.running > 0 || unstoredItems > 0);
+  }
+
+  function took(items: readonly SourceItem[]): void {
+    const first = readItems;
+    readItems += items.length;
+    const { done, failedDone } = home.match(first, items);
+    const errors = new Map<number, Pick<ItemError, "code" | "stage" | "message">>();
+    const ended: EndedError[] = [];
+    const hosts: number[] = [];
+    const weights: number[] = [];
+    let weighted = false;
+    let hosted = false;
+    let nextDone = 0;
+    for (let at = 0; at < items.length; at++) {
+      const item = items[at];
+      if (item === undefined) continue;
+      const index = first + at;
+      const host = hostNumber(hostOf(item.input));
+      hosts.push(host);
+      if (host !== 0) hosted = true;
+      weights.push(item.weight ?? 1);
+      if (item.weight !== undefined) weighted = true;
+      while (nextDone < done.length && index >= (done[nextDone + 1] ?? 0)) nextDone += 2;
+      if (index >= (done[nextDone] ?? Infinity)) continue;
+      payloads.add(index, item);
+      if (item.error === undefined) continue;
+      errors.set(index, { ...item.error, stage: "run" });
+      ended.push({ index, code: item.error.code, stage: "run", retryable: false });
+    }
+    step(
+      {
+        kind: "items-read",
+        first,
+        count: items.length,
+        done,
+        failedDone,
+        ...(weighted ? { weights } : {}),
+        ...(hosted ? { hosts } : {}),
+        ...(ended.length > 0 ? { errors: ended } : {}),
+        remaining: roundedEstimate(source.remaining()),
+      },
+      { results: [], errors },
+    );
+  }
+
+  /** As several messages where the inputs are long; they belong to one assignment all the same. */
+  function assign(id: TaskManagerId, assignment: number, items: Ranges): void {
+    let ranges: number[] = [];
+    let inputs: JsonValue[] = [];
+    let bytes = 0;
+    const send = () => {
+      if (inputs.length > 0) pool.send(id, { kind: "assign", assignment, items: ranges, inputs });
+      ranges = [];
+      inputs = [];
+      bytes = 0;
+    };
+    for (let pair = 0; pair < items.length; pair += 2) {
+      for (let index = items[pair] ?? 0; index < (items[pair + 1] ?? 0); index++) {
+        const input = payloads.get(index)?.input ?? null;
+        const itemBytes = inputBytes(input);
+        if (bytes + itemBytes > assignmentBytesMax) send();
+        bytes += itemBytes;
+        inputs.push(input);
+        if (ranges.at(-1) === index) ranges[ranges.length - 1] = index + 1;
+        else ranges.push(index, index + 1);
+      }
+    }
+    send();
+  }
+
+  function store(command: Extract<SchedulerCommand, { kind: "store" }>, brought: Brought): void {
+    const outcomes: Outcome[] = [];
+    const attempts = new Map(command.retried);
+    let at = 0;
+    for (let pair = 0; pair < command.results.length; pair += 2) {
+      const end = command.results[pair + 1] ?? 0;
+      for (let index = command.results[pair] ?? 0; index < end; index++) {
+        while ((brought.results[at]?.index ?? Infinity) < index) at += 1;
+        const result = brought.results[at];
+        const item = payloads.remove(index);
+        if (item === undefined || result?.index !== index) throw new Error(`item ${index} is to be stored, but its result is not there`);
+        outcomes.push(outcomeOf(index, item, { output: result.output }, attempts.get(index) ?? 1));
+      }
+    }
+    for (const { index, attempts: tries, made } of command.errors) {
+      const item = payloads.remove(index);
+      const error = made ?? brought.errors.get(index);
+      if (item === undefined || error === undefined) throw new Error(`item ${index} is to be stored, but its error is not there`);
+      const host = error.code === "HOST_BLOCKED" ? hostOf(item.input) : null;
+      const message = host === null ? error.message : `${host}: ${error.message}`;
+      outcomes.push(outcomeOf(index, item, { error: { code: error.code, stage: error.stage, message } }, tries));
+    }
+    unstoredItems += outcomes.length;
+    awaitingStore.set(command.batch, outcomes);
+    home.append(command.batch, outcomes);
+  }
+
+  function hear(id: TaskManagerId, message: ItemMessage): void {
+    switch (message.kind) {
+      case "begun":
+        return step({ kind: "items-begun", id, assignment: message.assignment, items: rangesOf([...message.items].sort(ascending)) });
+      case "items": {
+        const results = message.results.sort((a, b) => a.index - b.index);
+        const event: SchedulerEvent = {
+          kind: "items-ended",
+          id,
+          assignment: message.assignment,
+          results: rangesOf(results.map(({ index }) => index)),
+          errors: message.errors.map(({ index, code, stage, retryable }) => ({ index, code, stage, retryable })),
+        };
+        observer.stages(message.stages);
+        if (hostFailures.size > 0) noteWorkingHosts(results);
+        return step(event, { results, errors: new Map(message.errors.map((error) => [error.index, error])) });
+      }
+      case "returned": {
+        const { host } = message;
+        if (message.cause === "HOST_BUSY" && host !== undefined) blockHost(hostNumber(host), message.retryAfterMs);
+        return step({ kind: "items-returned", id, assignment: message.assignment, items: message.items, cause: message.cause });
+      }
+      case "heartbeat":
+        return step({ kind: "heartbeat", id, held: message.held });
+      case "idle":
+        return step({ kind: "task-manager-idle", id });
+    }
+  }
+
+  function blockHost(host: number, retryAfterMs: number | undefined): void {
+    const failures = hostFailures.get(host) ?? 0;
+    hostFailures.set(host, failures + 1);
+    const waitMs = retryAfterMs ?? Math.min(hostBackOffMaxMs, hostBackOffMs * 2 ** failures);
+    step({ kind: "host-blocked", host, untilMs: elapsedMs() + Math.max(waitMs, hostBackOffMs / 10) });
+  }
+
+  function noteWorkingHosts(results: readonly ItemResult[]): void {
+    for (const { index } of results) hostFailures.delete(hostNumber(hostOf(payloads.get(index)?.input)));
+  }
+
+  pool.listen({
+    joined: (id, { room, lanes }) => step({ kind: "task-manager-joined", id, room, lanes }),
+    launchEnded(id, reason, message) {
+      observer.log("warn", message);
+      step({ kind: "launch-ended", id, reason, message });
+    },
+    message: hear,
+    lost(id, cause) {
+      observer.log("warn", cause.message);
+      step({ kind: "task-manager-lost", id, cause });
+    },
+    log: (_id, level, message) => observer.log(level, message),
+    allowance: (taskManagers) => step({ kind: "allowance-changed", taskManagers }),
+  });
+  home.onStored((batch) => {
+    const outcomes = awaitingStore.get(batch) ?? [];
+    awaitingStore.delete(batch);
+    unstoredItems -= outcomes.length;
+    observer.stored(outcomes);
+    step({ kind: "stored", batch });
+    void readOn();
+  });
+  home.onStoreFailed((batch, error) => step({ kind: "store-failed", batch, message: error.message }));
+
+  if (options.quarantined !== null) step({ kind: "quarantine-restored", ...options.quarantined });
+  step({ kind: "allowance-changed", taskManagers: pool.allowance });
+
+  return {
+    get counts() {
+      return scheduler.counts;
+    },
+    elapsedMs,
+    itemsTotal() {
+      if (inputEnded) return readItems;
+      const remaining = source.remaining();
+      return remaining === null ? null : readItems + Math.round(remaining);
+    },
+    stop: (reason, how, message) => step({ kind: "stop", reason, how, message }),
+    ended,
+  };
+}
+
+/** Spelled out for the usual case, since it runs once an item. */
+function outcomeOf(index: number, item: SourceItem, end: Pick<Outcome, "output"> | Pick<Outcome, "error">, attempts: number): Outcome {
+  const { id, input, version } = item;
+  if (id === undefined && version === undefined && "output" in end && end.output !== undefined) {
+    return { index, input, output: end.output, attempts };
+  }
+  return { index, ...(id === undefined ? {} : { id }), input, ...(version === undefined ? {} : { version }), ...end, attempts };
+}
+
+/** On disk before the items are handed out: should they take the orchestrator with them, they are not forgotten. */
+function noteQuarantine(runDir: string, { items, losses }: { readonly items: Ranges; readonly losses: readonly number[] }): void {
+  const file = openSync(path.join(runDir, quarantineFile), "w", 0o600);
+  writeSync(file, JSON.stringify({ items, losses }));
+  fsyncSync(file);
+  closeSync(file);
+}
+
+function rangesOf(sorted: readonly number[]): number[] {
+  const ranges: number[] = [];
+  for (const index of sorted) {
+    if (ranges.at(-1) === index) ranges[ranges.length - 1] = index + 1;
+    else ranges.push(index, index + 1);
+  }
+  return ranges;
+}
+
+function ascending(a: number, b: number): number {
+  return a - b;
+}
+
+function roundedEstimate(remaining: number | null): number | null {
+  return remaining === null ? null : Math.round(remaining);
+}
