@@ -1,0 +1,69 @@
+import type { InputSpec } from "../jobs/types.ts";
+import { readFileBytes } from "./bytes.ts";
+import { Lines } from "./lines.ts";
+import type { OpenSourceOptions } from "./open-source.ts";
+import { openSource, refuseS3 } from "./open-source.ts";
+import { openParquet, rowsOf } from "./parquet.ts";
+import { statSourceFile } from "./source-file.ts";
+
+const countedAtOnce = 4096;
+const chunkBytes = 262_144;
+
+/**
+ * How many items there are, in a pass of its own, for policies that need to know beforehand. null: the source can be
+ * read only once (standard input, a pipe), so its items have to be copied first.
+ *
+ * @throws SplitrunError as `openSource` does
+ */
+export async function countItems(spec: InputSpec, options: OpenSourceOptions): Promise<number | null> {
+  refuseS3(spec, options);
+  const counted = await countWhole(spec, options);
+  return counted === null || spec.limit === null ? counted : Math.min(counted, spec.limit);
+}
+
+async function countWhole(spec: InputSpec, options: OpenSourceOptions): Promise<number | null> {
+  if (typeof spec.from !== "string") return spec.from.length;
+  if (spec.from === "-") return null;
+  switch (spec.format) {
+    case "text":
+    case "jsonl":
+      return countLines(spec.from, spec.format, spec.limit);
+    case "parquet":
+      return rowsOf((await openParquet(await statSourceFile(spec.from, spec.format))).metadata);
+    case "csv": {
+      const file = await statSourceFile(spec.from, spec.format);
+      return file.regular ? countByReading(spec, options) : null;
+    }
+    default:
+      return countByReading(spec, options);
+  }
+}
+
+async function countLines(path: string, format: string, limit: number | null): Promise<number | null> {
+  const file = await statSourceFile(path, format);
+  if (!file.regular) return null;
+  const bytes = await readFileBytes(file, chunkBytes);
+  const lines = new Lines(bytes, path);
+  let count = 0;
+  try {
+    while ((limit === null || count < limit) && await lines.load()) {
+      while (lines.next()) count += 1;
+    }
+    return count;
+  } finally {
+    await lines.close();
+  }
+}
+
+async function countByReading(spec: InputSpec, options: OpenSourceOptions): Promise<number> {
+  const source = await openSource(spec, options);
+  let count = 0;
+  try {
+    for (let items = await source.read(countedAtOnce); items.length > 0; items = await source.read(countedAtOnce)) {
+      count += items.length;
+    }
+    return count;
+  } finally {
+    await source.close();
+  }
+}
