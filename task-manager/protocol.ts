@@ -134,6 +134,17 @@ const functionTask = z.object({
 });
 export type FunctionTask = z.infer<typeof functionTask>;
 
+/** What a user's function is given beside the item. */
+export interface FunctionContext {
+  /** Place of the item in the job's input. */
+  readonly index: number;
+  /** A line in the Task Manager's log. */
+  log(message: string): void;
+}
+
+/** Default export of a function task's module: a JSON value, or a promise of one. A throw is that item's error. */
+export type UserFunction = (item: JsonValue, context: FunctionContext) => unknown;
+
 export const taskSpec = z.discriminatedUnion("kind", [inferenceTask, functionTask]);
 export type TaskSpec = z.infer<typeof taskSpec>;
 

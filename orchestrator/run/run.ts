@@ -34,7 +34,8 @@ export const quarantineFile = "quarantine.json";
 export interface RunObserver {
   stepped(event: SchedulerEvent, nowMs: number, commands: readonly SchedulerCommand[]): void;
   stages(stages: Readonly<Record<string, StageTimes>>): void;
-  stored(outcomes: readonly Outcome[]): void;
+  /** The run goes on reading once it resolves, so that a slow reader holds the run up and not the memory. */
+  stored(outcomes: readonly Outcome[]): Promise<void> | void;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
 }
 
@@ -335,11 +336,15 @@ export function startRun(options: RunOptions): Run {
   home.onStored((batch) => {
     const outcomes = awaitingStore.get(batch) ?? [];
     awaitingStore.delete(batch);
-    unstoredItems -= outcomes.length;
-    observer.stored(outcomes);
+    const seen = observer.stored(outcomes);
     step({ kind: "stored", batch });
-    void readOn();
+    if (seen instanceof Promise) void seen.then(() => done(outcomes.length));
+    else done(outcomes.length);
   });
+  function done(items: number): void {
+    unstoredItems -= items;
+    void readOn();
+  }
   home.onStoreFailed((batch, error) => step({ kind: "store-failed", batch, message: error.message }));
 
   if (options.quarantined !== null) step({ kind: "quarantine-restored", ...options.quarantined });

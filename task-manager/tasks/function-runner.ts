@@ -1,18 +1,8 @@
 import { pathToFileURL } from "node:url";
-import type { JsonValue } from "../protocol.ts";
+import type { FunctionContext, JsonValue, UserFunction } from "../protocol.ts";
 import type { WorkError } from "./types.ts";
 import { TaskRefused } from "./types.ts";
 import { asJson, resultBytesMax, whyNotJson } from "./json-value.ts";
-
-/** What a user's function is given beside the item. */
-export interface FunctionContext {
-  /** Place of the item in the job's input. */
-  readonly index: number;
-  /** A line in the Task Manager's log. */
-  log(message: string): void;
-}
-
-export type UserFunction = (item: JsonValue, context: FunctionContext) => unknown;
 
 export type FunctionOutcome =
   | { readonly output: JsonValue; readonly error?: never }

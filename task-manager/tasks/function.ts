@@ -1,8 +1,8 @@
 import { parentPort, workerData, type Worker } from "node:worker_threads";
-import type { FunctionTask, JsonValue } from "../protocol.ts";
+import type { FunctionTask, JsonValue, UserFunction } from "../protocol.ts";
 import { begunItemsMax } from "../protocol.ts";
 import { startThread } from "../threads.ts";
-import { callFunction, loadFunction, type FunctionOutcome, type UserFunction } from "./function-runner.ts";
+import { callFunction, loadFunction, type FunctionOutcome } from "./function-runner.ts";
 import type { Executor, ExecutorContext, WorkItem } from "./types.ts";
 import { TaskRefused } from "./types.ts";
 

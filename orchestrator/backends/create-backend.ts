@@ -1,0 +1,19 @@
+import type { BackendKind } from "../jobs/types.ts";
+import type { Backend } from "./types.ts";
+
+export interface BackendOptions {
+  readonly artifactDirectory: string;
+  readonly taskManagersMax: number;
+}
+
+/** A backend by its name; its code is loaded on first use. */
+export async function createBackend(kind: BackendKind, options: BackendOptions): Promise<Backend> {
+  switch (kind) {
+    case "sequential":
+      return (await import("./sequential.ts")).sequentialBackend(options);
+    // `auto` is `local` with as many Task Managers as memory and cores allow; that was decided with the job.
+    case "local":
+    case "auto":
+      return (await import("./local.ts")).localBackend(options);
+  }
+}

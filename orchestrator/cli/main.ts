@@ -1,0 +1,63 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from "commander";
+import { SplitrunError } from "../errors.ts";
+import { addExport } from "./export.ts";
+import { addPlan } from "./plan.ts";
+import { addReplay } from "./replay.ts";
+import { addResume } from "./resume.ts";
+import { addRun } from "./run.ts";
+import { addVerify } from "./verify.ts";
+import { exitCodes } from "./exit-codes.ts";
+
+const examples = `
+Examples
+  Try the first hundred images of a list:
+    splitrun run --input urls.txt --model model.onnx --output out --limit 100
+  The whole list; what is done already is not done again:
+    splitrun run --input urls.txt --model model.onnx --output out
+  Go on after Ctrl-C, a crash or a full disk:
+    splitrun resume out
+  See what a job would do, and why, without doing it:
+    splitrun plan job.yaml
+  Results as a table, in the order of the list:
+    splitrun export out --to results.csv --order input
+
+Exit codes
+    0  every item has a result
+    1  finished, some items ended as errors (failed.jsonl lists them)
+    2  the job or the command line is wrong; nothing was started
+    3  stopped early (backend, tolerance, time-out, disk); resume goes on
+  130  interrupted; resume goes on`;
+
+function createProgram(): Command {
+  const program = new Command("splitrun")
+    .description("Runs a model or a function over a list of images or values, on every core, and leaves exactly one\nresult or one error for each.")
+    .version(__SPLITRUN_VERSION__)
+    .addHelpText("after", examples)
+    .configureHelp({ sortSubcommands: false, showGlobalOptions: false })
+    .showSuggestionAfterError()
+    .exitOverride();
+  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay]) add(program);
+  for (const command of program.commands) command.exitOverride().showSuggestionAfterError();
+  return program;
+}
+
+try {
+  await createProgram().parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** The problem in plain words; a stack only for what is our own fault. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.wrong;
+  if (error instanceof SplitrunError) {
+    process.stderr.write(`splitrun: ${error.message}\n`);
+    if (process.argv.includes("--json")) {
+      process.stdout.write(`${JSON.stringify({ error: { code: error.code, field: error.field ?? null, message: error.message } })}\n`);
+    }
+    return exitCodes.wrong;
+  }
+  process.stderr.write(`splitrun: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return exitCodes.stopped;
+}

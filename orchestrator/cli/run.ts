@@ -1,0 +1,34 @@
+import type { Command } from "commander";
+import { prepareJob } from "../service/prepare-job.ts";
+import { executeForCommand } from "./execute.ts";
+import { addJobFlags, overridesOf, type JobFlags } from "./job-flags.ts";
+
+interface RunFlags extends JobFlags {
+  readonly fresh?: true;
+  readonly takeOver?: true;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+export function addRun(program: Command): void {
+  const command = program
+    .command("run")
+    .summary("run a job: from a file, from flags, or both")
+    .description(
+      "Runs a job. A job file (.json, .yaml, .js, .ts) says what to do; flags say the same or override it.\nA home (--output) that has results already is gone on with: only what is new, changed or failed is done.",
+    )
+    .argument("[job]", "job file");
+  addJobFlags(command)
+    .option("--fresh", "set aside what the output directory holds, and start anew")
+    .option("--take-over", "use a home whose lock belongs to another machine")
+    .option("--json", "one JSON object on stdout at the end; everything else on stderr")
+    .option("-q, --quiet", "no progress and no summary")
+    .action(async (job: string | undefined, flags: RunFlags) => {
+      const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin });
+      await executeForCommand(
+        resolution,
+        { json: flags.json ?? false, quiet: flags.quiet ?? false },
+        { mode: "run", home: null, fresh: flags.fresh ?? false, retryFailed: true, takeOver: flags.takeOver ?? false },
+      );
+    });
+}

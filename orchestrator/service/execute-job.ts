@@ -1,0 +1,284 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { createBackend } from "../backends/create-backend.ts";
+import type { Backend } from "../backends/types.ts";
+import { openSource } from "../inputs/open-source.ts";
+import type { ItemSource } from "../inputs/types.ts";
+import { prepareArtifacts, type PreparedArtifacts } from "../jobs/artifacts.ts";
+import { taskManagerEnvironment } from "../jobs/references.ts";
+import type { ResolvedJob } from "../jobs/types.ts";
+import { openEventsLog } from "../observe/events-log.ts";
+import { createProgressMeter, type Progress } from "../observe/progress.ts";
+import { openRunLog } from "../observe/run-log.ts";
+import { createSummaryGatherer, shareOfStages, type Counts, type RunState, type Summary } from "../observe/summary.ts";
+import { exportResults } from "../results/export.ts";
+import { openHome } from "../results/home.ts";
+import { readOutcomes } from "../results/read-outcomes.ts";
+import type { Home, Outcome } from "../results/types.ts";
+import { quarantineFile, startRun, type Run, type RunEnd } from "../run/run.ts";
+import { planOf } from "./plan-of.ts";
+import { createPool, type ServicePool } from "./pool.ts";
+import type { StopSwitch } from "./stop-switch.ts";
+
+const progressEveryMs = 200;
+
+export interface ExecuteOptions {
+  /** `resume` goes on with the list and the errors as they are. */
+  readonly mode: "run" | "resume";
+  /** Home to be used; null: what the job's output says. */
+  readonly home: string | null;
+  readonly fresh: boolean;
+  readonly retryFailed: boolean;
+  readonly takeOver: boolean;
+  readonly cwd: string;
+  readonly cacheDir: string;
+  readonly stdin: NodeJS.ReadableStream;
+  /** The job as it is recorded: secrets as references. */
+  readonly record: unknown;
+  readonly stop: StopSwitch;
+  readonly onProgress: ((progress: Progress) => void) | null;
+  /** What was just stored; the next is waited for. */
+  readonly onStored: ((outcomes: readonly Outcome[]) => Promise<void> | void) | null;
+  readonly onNote: ((text: string) => void) | null;
+}
+
+/** How a run ended, and the way to its results. */
+export interface RunResult {
+  readonly state: RunState;
+  readonly counts: Counts;
+  readonly summary: Summary;
+  /** Directory of the results; `splitrun resume`, `verify` and `export` take it. */
+  readonly home: string;
+  readonly runDir: string;
+  /** Every item's outcome as it is stored, in the order of completion. */
+  items(): AsyncIterable<Outcome>;
+  /** The same in the order of the input. */
+  inOrder(): AsyncIterable<Outcome>;
+}
+
+/**
+ * Runs one job from its files to its summary.
+ * @throws SplitrunError for all that is wrong before the run starts; afterwards it resolves, with a state.
+ */
+export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Promise<RunResult> {
+  const startedAt = new Date();
+  const startedMs = performance.now();
+  const prepared = await prepareArtifacts(job, { cacheDir: options.cacheDir });
+  const source = await openSource(job.input, {
+    baseDir: job.baseDir,
+    bucket: null,
+    stdin: options.stdin,
+    itemKind: job.task.kind === "inference" ? "image" : "value",
+  });
+  const backend = await createBackend(job.backend.kind, {
+    artifactDirectory: options.cacheDir,
+    taskManagersMax: job.taskManagers,
+  });
+  const pool = poolFor(job, prepared, backend);
+  let opened: Home | undefined;
+  try {
+    // Refused here, a task that cannot work leaves nothing behind.
+    await pool.warm();
+    const runId = newRunId(startedAt);
+    const dir = homeDirectory(job, options, runId);
+    const home = await openHome({
+      dir,
+      mode: options.mode,
+      fingerprint: prepared.fingerprint,
+      source: source.identity,
+      fresh: options.fresh,
+      retryFailed: options.retryFailed,
+      takeOver: options.takeOver,
+    });
+    opened = home;
+    for (const note of home.notes) options.onNote?.(note);
+    const runDir = await prepareRunDir(home, runId, options.record);
+    pool.logTo(path.join(runDir, "logs", "task-managers"));
+    return await runInHome({ job, options, home, pool, backend, source, runDir, runId, startedAt, startedMs });
+  } finally {
+    await source.close();
+    await pool.close();
+    await opened?.close();
+  }
+}
+
+interface Prepared {
+  readonly job: ResolvedJob;
+  readonly options: ExecuteOptions;
+  readonly home: Home;
+  readonly pool: ServicePool;
+  readonly backend: Backend;
+  readonly source: ItemSource;
+  readonly runDir: string;
+  readonly runId: string;
+  readonly startedAt: Date;
+  readonly startedMs: number;
+}
+
+async function runInHome(prepared: Prepared): Promise<RunResult> {
+  const { job, options, home, pool, backend, source, runDir } = prepared;
+  const plan = planOf(job, backend, randomBytes(4).readUInt32LE());
+  const log = openRunLog(path.join(runDir, "logs", "orchestrator.log"));
+  const events = openEventsLog(path.join(runDir, "events.jsonl"), plan, (message) => log.log("warn", message));
+  const gatherer = createSummaryGatherer();
+  let stored = 0;
+  const readyMs = performance.now();
+
+  const run = startRun({
+    plan,
+    source,
+    home,
+    pool,
+    runDir,
+    quarantined: options.mode === "resume" ? await lastQuarantine(home.dir, prepared.runId) : null,
+    observer: {
+      stepped: (event, nowMs, commands) => events.stepped(event, nowMs, commands),
+      stages: (stages) => gatherer.stages(stages),
+      stored(outcomes) {
+        stored += outcomes.length;
+        gatherer.outcomes(outcomes);
+        return options.onStored?.(outcomes);
+      },
+      log: (level, message) => log.log(level, message),
+    },
+  });
+  obeyStops(run, options.stop);
+  const stopProgress = reportProgress(run, () => stored, options);
+  try {
+    const end = await run.ended;
+    stopProgress();
+    await home.finish({ complete: end.state === "completed" });
+    const output = await writeOutput(job, home);
+    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs });
+    await writeFile(path.join(runDir, "summary.json"), `${JSON.stringify(summary, null, 2)}\n`, { mode: 0o600 });
+    return {
+      state: summary.state,
+      counts: summary.counts,
+      summary,
+      home: home.dir,
+      runDir,
+      items: () => readOutcomes(home.dir, { order: "completion" }),
+      inOrder: () => readOutcomes(home.dir, { order: "input" }),
+    };
+  } finally {
+    stopProgress();
+    await events.close();
+    log.close();
+  }
+}
+
+function poolFor(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend): ServicePool {
+  return createPool({
+    backend,
+    task: prepared.task,
+    artifacts: prepared.artifacts,
+    allowance: job.taskManagers,
+    env: taskManagerEnvironment(job, process.env),
+    maxRamMb: job.resources.maxRamPerWorkerMb,
+    reportMs: job.heartbeat.reportMs,
+    heartbeatMs: job.heartbeat.everyMs,
+    itemTimeoutMs: job.timeouts.itemMs,
+  });
+}
+
+/** `20261121-143005-9f3c`: sorts by time, and two runs of one second differ. */
+function newRunId(now: Date): string {
+  const stamp = now.toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
+  return `${stamp}-${randomBytes(2).toString("hex")}`;
+}
+
+/** Only a directory that the user named is ever used again. */
+function homeDirectory(job: ResolvedJob, options: ExecuteOptions, runId: string): string {
+  if (options.home !== null) return options.home;
+  return job.output.kind === "directory" ? job.output.dir : path.join(options.cwd, ".splitrun", runId);
+}
+
+async function prepareRunDir(home: Home, runId: string, record: unknown): Promise<string> {
+  const runDir = await home.createRunDir(runId);
+  await mkdir(path.join(runDir, "logs", "task-managers"), { recursive: true, mode: 0o700 });
+  await writeFile(path.join(runDir, "job.json"), `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
+  return runDir;
+}
+
+/** Who was in quarantine when the run before this one ended, or was ended. */
+async function lastQuarantine(homeDir: string, runId: string): Promise<{ readonly items: readonly number[]; readonly losses: readonly number[] } | null> {
+  const earlier = (await readdir(path.join(homeDir, "runs"))).filter((name) => name < runId).sort();
+  const last = earlier.at(-1);
+  if (last === undefined) return null;
+  try {
+    return JSON.parse(await readFile(path.join(homeDir, "runs", last, quarantineFile), "utf8")) as { items: number[]; losses: number[] };
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
+  }
+}
+
+function obeyStops(run: Run, stop: StopSwitch): void {
+  let asked = false;
+  stop.onRequest((how) => {
+    run.stop("user", asked ? "now" : how, "Stopped on request.");
+    asked = true;
+  });
+}
+
+function reportProgress(run: Run, stored: () => number, { onProgress }: ExecuteOptions): () => void {
+  if (onProgress === null) return () => undefined;
+  const measure = createProgressMeter();
+  const timer = setInterval(() => onProgress(measure(run, stored())), progressEveryMs);
+  return () => {
+    clearInterval(timer);
+  };
+}
+
+/** The journal is JSONL in the order of completion; what else the job wants is written from it. */
+async function writeOutput(job: ResolvedJob, home: Home): Promise<string> {
+  const { output } = job;
+  const journal = path.join(home.dir, "results.jsonl");
+  if (output.kind !== "directory" || (output.format === "jsonl" && output.order === "completion")) return journal;
+  const to = path.join(home.dir, output.format === "jsonl" ? "results-in-order.jsonl" : `results.${output.format}`);
+  await exportResults(home.dir, { to, format: output.format, order: output.order });
+  return to;
+}
+
+function summaryOf(
+  { job, home, runDir, runId, startedAt, startedMs }: Prepared,
+  end: RunEnd,
+  gatherer: ReturnType<typeof createSummaryGatherer>,
+  { output, stored, readyMs }: { readonly output: string; readonly stored: number; readonly readyMs: number },
+): Summary {
+  const { read, succeeded, failed, reused, copied, retried } = end.counts;
+  const makespanMs = Math.round(performance.now() - startedMs);
+  return {
+    runId,
+    state: stateOf(end),
+    counts: { items: read, succeeded, failed, reused, copied, retried },
+    makespanMs,
+    itemsPerSecond: Math.round((stored * 1e5) / Math.max(1, makespanMs)) / 100,
+    home: home.dir,
+    runDir,
+    output,
+    reason: end.reason,
+    message: end.state === "stopped" ? end.message : "",
+    ...shareOfStages(gatherer.stageTimes(), lanesOf(job), performance.now() - readyMs),
+    errors: gatherer.errors(),
+    taskManagerLosses: end.counts.losses,
+    startedAt: startedAt.toISOString(),
+    notes: home.notes,
+  };
+}
+
+function stateOf({ state, reason, counts }: RunEnd): RunState {
+  if (state === "stopped") return reason === "user" ? "cancelled" : "failed";
+  return counts.failed > 0 ? "finished-with-errors" : "succeeded";
+}
+
+function lanesOf({ task, taskManagers }: ResolvedJob) {
+  if (task.kind === "function") return { function: task.concurrency * task.threads * taskManagers };
+  return {
+    download: task.download.concurrency * taskManagers,
+    preprocess: task.preprocess.concurrency * taskManagers,
+    infer: task.infer.sessions * taskManagers,
+    postprocess: task.infer.sessions * taskManagers,
+  };
+}

@@ -1,0 +1,54 @@
+import { homedir } from "node:os";
+import path from "node:path";
+import { jobForRecord } from "../jobs/record.ts";
+import type { Job } from "../jobs/schema.ts";
+import type { Progress } from "../observe/progress.ts";
+import { executeJob, type RunResult } from "./execute-job.ts";
+import { prepareJob } from "./prepare-job.ts";
+import { createStopSwitch } from "./stop-switch.ts";
+
+export interface RunJobOptions {
+  /** Ends the run as Ctrl-C does: what is begun may end, the rest can be resumed. */
+  readonly signal?: AbortSignal;
+  /** About five times a second; only what is stored counts. */
+  readonly onProgress?: (progress: Progress) => void;
+  /** Set aside what the home holds and start anew. @default false */
+  readonly fresh?: boolean;
+  /** Use a home whose lock belongs to another machine. @default false */
+  readonly takeOver?: boolean;
+}
+
+/**
+ * Runs a job to its end: an object, or the path of a job file.
+ *
+ * ```ts
+ * const result = await runJob({ input: "urls.txt", task: { kind: "inference", model: "model.onnx" }, output: "out" });
+ * for await (const item of result.items()) console.log(item.input, item.output ?? item.error);
+ * ```
+ * @returns once every item has its result or error, or the run was stopped: see `state`
+ * @throws SplitrunError when the job is wrong or cannot be started; then nothing was done
+ */
+export async function runJob(job: Job | string, options: RunJobOptions = {}): Promise<RunResult> {
+  const cwd = process.cwd();
+  const { job: resolved } = await prepareJob(job, {}, { cwd, stdin: process.stdin });
+  return executeJob(resolved, {
+    mode: "run",
+    home: null,
+    fresh: options.fresh ?? false,
+    retryFailed: true,
+    takeOver: options.takeOver ?? false,
+    cwd,
+    cacheDir: defaultCacheDir(process.env),
+    stdin: process.stdin,
+    record: jobForRecord(resolved),
+    stop: createStopSwitch(options.signal),
+    onProgress: options.onProgress ?? null,
+    onStored: null,
+    onNote: null,
+  });
+}
+
+/** Artifacts by content: models and bundled modules. */
+export function defaultCacheDir(env: NodeJS.ProcessEnv): string {
+  return env["SPLITRUN_CACHE_DIR"] ?? path.join(env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "splitrun");
+}
