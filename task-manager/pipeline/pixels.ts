@@ -1,0 +1,24 @@
+/** A decoded image: 8-bit samples, row by row, RGB or gray interleaved without padding. */
+export interface Pixels {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: 1 | 3;
+}
+
+/**
+ * Turns RGB into gray where it stands: ITU-R 601 luma in Pillow's 16-bit fixed point, as its `convert("L")` does it.
+ * The data of `pixels` is overwritten.
+ */
+export function toGray(pixels: Pixels): Pixels {
+  if (pixels.channels === 1) return pixels;
+  const { data, width, height } = pixels;
+  const count = width * height;
+  for (let pixel = 0, sample = 0; pixel < count; pixel++, sample += 3) {
+    const red = data[sample] ?? 0;
+    const green = data[sample + 1] ?? 0;
+    const blue = data[sample + 2] ?? 0;
+    data[pixel] = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
+  }
+  return { data: data.subarray(0, count), width, height, channels: 1 };
+}
