@@ -1,0 +1,181 @@
+import { randomBytes } from "node:crypto";
+import { rename, rm } from "node:fs/promises";
+import { validateHeaderName, validateHeaderValue } from "node:http";
+import { addressOfHost, isMetadataName } from "./http/addresses.ts";
+import { createDispatcher } from "./http/dispatcher.ts";
+import { Exchange } from "./http/exchange.ts";
+import type { Answer, BodySink } from "./http/exchange.ts";
+import { downloadFailure, failureOf, forbiddenAddress, hostAndPort } from "./http/failures.ts";
+import { FileBody } from "./http/file-body.ts";
+import type { FileContent } from "./http/file-body.ts";
+import { MemoryBody } from "./http/memory-body.ts";
+import { systemNetwork } from "./http/network.ts";
+import type { Network } from "./http/network.ts";
+import { redactUrl } from "./http/redact-url.ts";
+import type { DownloadSpec } from "./protocol.ts";
+import { TaskRefused } from "./tasks/types.ts";
+
+export { redactUrl } from "./http/redact-url.ts";
+export type { FileContent } from "./http/file-body.ts";
+
+export type HttpClientOptions = Omit<DownloadSpec, "concurrency">;
+
+export interface FileOptions {
+  readonly maxBytes: number;
+  readonly timeoutMs: number;
+}
+
+/**
+ * Downloads over http and https that a stranger's server cannot make hang, swell or go astray: total and idle
+ * time-outs, limits of bytes (as received and as decoded) and redirects, no cloud metadata address. Nothing is tried
+ * twice. Rejects with `ItemFailure` (stage `download`) or `HostBusy`.
+ */
+export interface HttpClient {
+  /** The body, alone in its ArrayBuffer. */
+  get(url: string): Promise<Buffer<ArrayBuffer>>;
+  /**
+   * Into the file, which appears whole or not at all (an existing one is replaced). Limits of its own, since models
+   * are larger than items. Rejects with the file system's error where the disk is the reason.
+   */
+  downloadToFile(url: string, path: string, options: FileOptions): Promise<FileContent>;
+  /** Ends all connections; downloads under way fail. */
+  close(): Promise<void>;
+}
+
+/** Names that tell nothing about the user, and that some hosts insist on: sent on to another origin as well. */
+const harmlessHeaders: ReadonlySet<string> = new Set(["user-agent", "accept", "accept-language", "accept-encoding"]);
+/** The connection's own: wrong values would break it, or hang the server. */
+const refusedHeaders: ReadonlySet<string> = new Set([
+  "connection", "content-length", "expect", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+]);
+
+/** @throws TaskRefused for a header, proxy or certificate that cannot be used, naming the job's field. */
+export function createHttpClient(options: HttpClientOptions, network: Network = systemNetwork): HttpClient {
+  const headers = checkedHeaders(options.headers);
+  const harmless = Object.fromEntries(Object.entries(headers).filter(([name]) => harmlessHeaders.has(name)));
+  const dispatcher = createDispatcher({
+    connectTimeoutMs: Math.min(options.idleTimeoutMs, options.timeoutMs),
+    proxy: options.proxy,
+    certificateAuthorities: options.certificateAuthorities,
+  }, network);
+
+  async function download<Body>(text: string, timeoutMs: number, sink: BodySink<Body>): Promise<Body> {
+    const first = parseHttpUrl(text);
+    let url = first;
+    let exchange: Exchange | undefined;
+    const timer = setTimeout(() => exchange?.fail(timeoutFailure(url, timeoutMs, exchange.receivedBytes)), timeoutMs);
+    try {
+      for (let redirects = 0; redirects <= options.redirectsMax; redirects += 1) {
+        refuseMetadata(url);
+        const answer = await new Promise<Answer>((resolve, reject) => {
+          exchange = new Exchange({ url, first, sink, idleTimeoutMs: options.idleTimeoutMs, resolve, reject });
+          dispatcher.dispatch(requestOf(url, url.origin === first.origin ? headers : harmless), exchange);
+        });
+        if (answer.kind === "body") return await sink.finish();
+        url = redirectTarget(answer.location, url);
+      }
+      throw downloadFailure("DOWNLOAD_REDIRECTS", `more than ${options.redirectsMax} redirects, the last to ${redactUrl(url.href)}`, false);
+    } catch (error) {
+      await sink.abandon(error);
+      throw failureOf(error, { url, receivedBytes: exchange?.receivedBytes ?? 0 });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  function refuseMetadata(url: URL): void {
+    const address = addressOfHost(url.hostname);
+    const forbidden = address === null ? isMetadataName(url.hostname) : network.forbids(address);
+    if (forbidden) throw forbiddenAddress(url, url.hostname);
+  }
+
+  return {
+    get: (url) => download(url, options.timeoutMs, new MemoryBody(options.maxBytes)),
+    async downloadToFile(url, path, { maxBytes, timeoutMs }) {
+      const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+      try {
+        const content = await download(url, timeoutMs, new FileBody(temporary, maxBytes));
+        await rename(temporary, path);
+        return content;
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw error;
+      }
+    },
+    close: () => dispatcher.destroy(),
+  };
+}
+
+/** @throws ItemFailure INPUT_INVALID or INPUT_SCHEME. */
+function parseHttpUrl(text: string): URL {
+  if (!URL.canParse(text)) {
+    throw downloadFailure("INPUT_INVALID", `not a URL: ${JSON.stringify(redactUrl(text))}`, false);
+  }
+  const url = new URL(text);
+  if (!isHttp(url)) {
+    throw downloadFailure("INPUT_SCHEME", `${url.protocol}// cannot be downloaded; http:// and https:// can`, false);
+  }
+  return url;
+}
+
+function redirectTarget(location: string, from: URL): URL {
+  const where = `${hostAndPort(from)} redirects to`;
+  if (!URL.canParse(location, from.href)) {
+    throw downloadFailure("DOWNLOAD_REDIRECTS", `${where} what is no URL: ${JSON.stringify(redactUrl(location))}`, false);
+  }
+  const url = new URL(location, from);
+  if (!isHttp(url)) {
+    throw downloadFailure("INPUT_SCHEME", `${where} ${url.protocol}, which is not followed; http: and https: are`, false);
+  }
+  return url;
+}
+
+function isHttp(url: URL): boolean {
+  return url.protocol === "http:" || url.protocol === "https:";
+}
+
+function requestOf(url: URL, headers: Readonly<Record<string, string>>) {
+  return {
+    origin: url.origin,
+    path: url.pathname + url.search,
+    method: "GET",
+    headers: url.username === "" && url.password === "" ? headers : { authorization: basicAuthorization(url), ...headers },
+  };
+}
+
+function basicAuthorization(url: URL): string {
+  return `Basic ${Buffer.from(`${unescaped(url.username)}:${unescaped(url.password)}`).toString("base64")}`;
+}
+
+function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function checkedHeaders(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const headers: Record<string, string> = { "accept-encoding": "identity", "user-agent": "splitrun" };
+  for (const [name, value] of Object.entries(given)) {
+    const lowerCase = name.toLowerCase();
+    if (refusedHeaders.has(lowerCase)) throw headerRefused(name, "is the connection's own and cannot be set");
+    try {
+      validateHeaderName(lowerCase);
+      validateHeaderValue(lowerCase, value);
+    } catch {
+      // Neither the value nor the error, which may quote it: it may be a secret.
+      throw headerRefused(name, "has a name or value that HTTP does not allow (a line break, perhaps)");
+    }
+    headers[lowerCase] = value;
+  }
+  return headers;
+}
+
+function headerRefused(name: string, why: string): TaskRefused {
+  return new TaskRefused(`the request header ${JSON.stringify(name)} ${why}`, { code: "HEADER_INVALID", field: "task.download.headers" });
+}
+
+function timeoutFailure(url: URL, timeoutMs: number, receivedBytes: number): Error {
+  return downloadFailure("DOWNLOAD_TIMEOUT", `not done after ${timeoutMs} ms: ${receivedBytes} bytes from ${hostAndPort(url)}`, true);
+}

@@ -1,0 +1,87 @@
+import { isAbsolute } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createHttpClient, redactUrl } from "../http-client.ts";
+import { systemNetwork } from "../http/network.ts";
+import type { Network } from "../http/network.ts";
+import type { DownloadSpec, ItemErrorCode, JsonValue } from "../protocol.ts";
+import { ItemFailure } from "./failure.ts";
+import { readLocalFile } from "./local-file.ts";
+
+export interface Downloaded {
+  /** Alone in its ArrayBuffer: can be moved to another thread without a copy. Never empty. */
+  readonly bytes: Buffer<ArrayBuffer>;
+  /** The input as messages may show it. */
+  readonly name: string;
+}
+
+export interface Downloader {
+  /**
+   * The bytes of an item: an `http:`, `https:` or `file:` URL, or an absolute path.
+   *
+   * @throws ItemFailure (stage `download`); HostBusy where the host asked for fewer requests
+   */
+  download(input: JsonValue): Promise<Downloaded>;
+  /** Ends all connections; downloads under way fail. */
+  close(): Promise<void>;
+}
+
+/** @throws TaskRefused for a header, proxy or certificate that cannot be used. */
+export function createDownloader(spec: DownloadSpec, network: Network = systemNetwork): Downloader {
+  const client = createHttpClient(spec, network);
+  return {
+    async download(input) {
+      if (typeof input !== "string") throw invalid(`an item must be a URL or a path, not ${kindOf(input)}`);
+      const name = redactUrl(input);
+      if (isAbsolute(input)) return { bytes: await readInTime(input, spec), name };
+      const scheme = schemeOf(input);
+      if (scheme === "http" || scheme === "https") return { bytes: await client.get(input), name };
+      if (scheme === "file") return { bytes: await readInTime(pathOf(input), spec), name };
+      throw notDownloadable(scheme, name);
+    },
+    close: () => client.close(),
+  };
+}
+
+/** A network file system can hang too; what hangs in it cannot be ended, only left. */
+async function readInTime(path: string, { maxBytes, timeoutMs }: DownloadSpec): Promise<Buffer<ArrayBuffer>> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(failure("DOWNLOAD_TIMEOUT", `${path} was not read within ${timeoutMs} ms`, true)), timeoutMs);
+  });
+  try {
+    return await Promise.race([readLocalFile(path, maxBytes), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function pathOf(url: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch {
+    throw invalid(`not a URL of a local file: ${JSON.stringify(redactUrl(url))}; write file:///absolute/path`);
+  }
+}
+
+function schemeOf(input: string): string | null {
+  return /^\s*([a-z][a-z0-9+.-]*):/i.exec(input)?.[1]?.toLowerCase() ?? null;
+}
+
+function notDownloadable(scheme: string | null, name: string): ItemFailure {
+  const allowed = "allowed are http://, https://, file:// and absolute paths";
+  if (scheme === null) return invalid(`${JSON.stringify(name)} is neither a URL nor an absolute path; ${allowed}`);
+  return failure("INPUT_SCHEME", `${scheme}:// is not supported here; ${allowed}`, false);
+}
+
+function kindOf(input: JsonValue): string {
+  if (input === null) return "null";
+  return Array.isArray(input) ? "a list" : `a JSON ${typeof input}`;
+}
+
+function invalid(message: string): ItemFailure {
+  return failure("INPUT_INVALID", message, false);
+}
+
+function failure(code: ItemErrorCode, message: string, retryable: boolean): ItemFailure {
+  return new ItemFailure(message, { code, stage: "download", retryable });
+}
