@@ -1,11 +1,20 @@
-import sharp from "sharp";
 import type { ItemErrorCode } from "../protocol.ts";
 import { ItemFailure } from "./failure.ts";
 import { describeBytes, endsEarly, imageFormat, type ImageFormat } from "./image-format.ts";
 import type { Pixels } from "./pixels.ts";
 
+type SharpFactory = (typeof import("sharp"))["default"];
+let loading: Promise<SharpFactory> | undefined;
+
+/** Loaded where images are decoded only: the threads beside that start from the same file, and it would hold each of them up. */
+function loadSharp(): Promise<SharpFactory> {
+  loading ??= import("sharp").then((module) => module.default);
+  return loading;
+}
+
 /** Once in each thread that decodes: images come only once, and the cores belong to the pipeline's own stages. */
-export function configureSharp(): void {
+export async function configureSharp(): Promise<void> {
+  const sharp = await loadSharp();
   sharp.cache(false);
   sharp.concurrency(1);
 }
@@ -31,6 +40,7 @@ export async function decode(encoded: Uint8Array, maxPixels: number, resize: Lib
   if (format === null) {
     throw failure("DECODE_FORMAT", `not an image of a known format: this is ${describeBytes(encoded)}`);
   }
+  const sharp = await loadSharp();
   const image = sharp(encoded, {
     failOn: failOn(format), limitInputPixels: maxPixels, ignoreIcc: true, sequentialRead: true,
   });
@@ -77,6 +87,7 @@ const truncation = /premature end|unexpected end|end of stream|truncated|read er
 /** From the header alone. */
 async function sizeOf(encoded: Uint8Array): Promise<string> {
   try {
+    const sharp = await loadSharp();
     const { width, height } = await sharp(encoded, { limitInputPixels: false }).metadata();
     return `${width} x ${height} pixels`;
   } catch {
