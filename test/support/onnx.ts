@@ -1,0 +1,121 @@
+/** Writes small ONNX models: the protobuf of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3 by hand. */
+
+/** Element types by their number in TensorProto.DataType. */
+const elementTypes = { float32: 1, uint8: 2, int64: 7, float16: 10 } as const;
+export type ElementType = keyof typeof elementTypes;
+
+/** A number, or the name of a free dimension. */
+export type Dimension = number | string;
+
+export interface OnnxValue {
+  readonly name: string;
+  readonly type?: ElementType;
+  readonly shape: readonly Dimension[];
+}
+
+export interface OnnxNode {
+  readonly op: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes?: Readonly<Record<string, number | readonly number[]>>;
+}
+
+export interface OnnxWeights {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array | BigInt64Array;
+}
+
+export interface OnnxGraph {
+  readonly inputs: readonly OnnxValue[];
+  readonly outputs: readonly OnnxValue[];
+  readonly nodes: readonly OnnxNode[];
+  readonly weights: readonly OnnxWeights[];
+}
+
+/** A model of IR version 8, operator set 13. */
+export function encodeModel(graph: OnnxGraph): Buffer {
+  const encodedGraph = Buffer.concat([
+    ...graph.nodes.map((node) => field(1, encodeNode(node))),
+    field(2, "splitrun"),
+    ...graph.weights.map((weights) => field(5, encodeWeights(weights))),
+    ...graph.inputs.map((value) => field(11, encodeValue(value))),
+    ...graph.outputs.map((value) => field(12, encodeValue(value))),
+  ]);
+  const operatorSet = Buffer.concat([field(1, ""), field(2, 13)]);
+  return Buffer.concat([field(1, 8), field(2, "splitrun"), field(7, encodedGraph), field(8, operatorSet)]);
+}
+
+/** Attributes are integers or lists of them. */
+function encodeNode({ op, inputs, outputs, attributes = {} }: OnnxNode): Buffer {
+  return Buffer.concat([
+    ...inputs.map((name) => field(1, name)),
+    ...outputs.map((name) => field(2, name)),
+    field(4, op),
+    ...Object.entries(attributes).map(([name, value]) =>
+      field(
+        5,
+        typeof value === "number"
+          ? Buffer.concat([field(1, name), field(3, value), field(20, 2)])
+          : Buffer.concat([field(1, name), ...value.map((each) => field(8, each)), field(20, 7)]),
+      ),
+    ),
+  ]);
+}
+
+function encodeWeights({ name, shape, values }: OnnxWeights): Buffer {
+  const type = values instanceof Float32Array ? elementTypes.float32 : elementTypes.int64;
+  const raw = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+  return Buffer.concat([...shape.map((size) => field(1, size)), field(2, type), field(8, name), field(9, raw)]);
+}
+
+function encodeValue({ name, type = "float32", shape }: OnnxValue): Buffer {
+  const dimensions = shape.map((size) => field(1, typeof size === "number" ? field(1, size) : field(2, size)));
+  const tensor = Buffer.concat([field(1, elementTypes[type]), field(2, Buffer.concat(dimensions))]);
+  return Buffer.concat([field(1, name), field(2, field(1, tensor))]);
+}
+
+function field(number: number, value: number | string | Buffer): Buffer {
+  if (typeof value === "number") return Buffer.concat([varint(number << 3), varint(value)]);
+  const bytes = Buffer.from(value);
+  return Buffer.concat([varint((number << 3) | 2), varint(bytes.length), bytes]);
+}
+
+function varint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = BigInt.asUintN(64, BigInt(value));
+  do {
+    const low = Number(rest & 0x7fn);
+    rest >>= 7n;
+    bytes.push(rest === 0n ? low : low | 0x80);
+  } while (rest !== 0n);
+  return Buffer.from(bytes);
+}
+
+/** What the answer to an image depends on is its mean colour: class scores are `gain` times the mean of each channel. */
+export function meanColorModel(options: {
+  readonly input: readonly Dimension[];
+  readonly classes?: number;
+  readonly gain?: number;
+  readonly layout?: "nchw" | "nhwc";
+  readonly inputType?: ElementType;
+}): Buffer {
+  const { input, classes = 3, gain = 8, layout = "nchw", inputType = "float32" } = options;
+  const channels = 3;
+  const weights = new Float32Array(channels * classes);
+  for (let at = 0; at < Math.min(channels, classes); at++) weights[at * classes + at] = gain;
+  const nodes: OnnxNode[] = [
+    { op: "Cast", inputs: ["x"], outputs: ["float"], attributes: { to: elementTypes.float32 } },
+    { op: "ReduceMean", inputs: ["float"], outputs: ["mean"], attributes: { axes: layout === "nchw" ? [2, 3] : [1, 2], keepdims: 0 } },
+    { op: "Gemm", inputs: ["mean", "w", "b"], outputs: ["y"] },
+  ];
+  return encodeModel({
+    inputs: [{ name: "x", type: inputType, shape: input }],
+    outputs: [{ name: "y", shape: [input[0] ?? "N", classes] }],
+    nodes,
+    weights: [
+      { name: "w", shape: [channels, classes], values: weights },
+      { name: "b", shape: [classes], values: new Float32Array(classes) },
+    ],
+  });
+}
