@@ -28,18 +28,27 @@ export interface Downloader {
 /** @throws TaskRefused for a header, proxy or certificate that cannot be used. */
 export function createDownloader(spec: DownloadSpec, network: Network = systemNetwork): Downloader {
   const client = createHttpClient(spec, network);
+
+  function bytesOf(input: string): Promise<Buffer<ArrayBuffer>> {
+    if (isAbsolute(input)) return readInTime(input, spec);
+    const scheme = schemeOf(input);
+    if (scheme === "http" || scheme === "https") return client.get(input);
+    if (scheme === "file") return readInTime(pathOf(input), spec);
+    throw notDownloadable(scheme, redactUrl(input));
+  }
+
   return {
     async download(input) {
       if (typeof input !== "string") throw invalid(`an item must be a URL or a path, not ${kindOf(input)}`);
-      const name = redactUrl(input);
-      if (isAbsolute(input)) return { bytes: await readInTime(input, spec), name };
-      const scheme = schemeOf(input);
-      if (scheme === "http" || scheme === "https") return { bytes: await client.get(input), name };
-      if (scheme === "file") return { bytes: await readInTime(pathOf(input), spec), name };
-      throw notDownloadable(scheme, name);
+      return downloaded(await bytesOf(input), input);
     },
     close: () => client.close(),
   };
+}
+
+/** The name is made when it is asked for: few items ever need it. */
+function downloaded(bytes: Buffer<ArrayBuffer>, input: string): Downloaded {
+  return { bytes, get name() { return redactUrl(input); } };
 }
 
 /** A network file system can hang too; what hangs in it cannot be ended, only left. */
