@@ -12,12 +12,21 @@ export interface InputSpec {
   readonly limit: number | null;
 }
 
+/** A value, or the name of the environment variable that holds it: looked up as late as possible, kept out of files. */
+export type ResolvedReference = string | { readonly env: string };
+
+/** Complete, but for what is read from this machine when the artifacts are prepared. */
+export interface ResolvedDownload extends Omit<DownloadSpec, "headers" | "proxy" | "certificateAuthorities"> {
+  readonly headers: Readonly<Record<string, ResolvedReference>>;
+  /** Absolute paths of PEM files. */
+  readonly certificateAuthorities: readonly string[];
+}
+
 export interface ResolvedInferenceTask {
   readonly kind: "inference";
   /** Absolute path or http(s) URL. */
   readonly model: string;
-  /** Complete, but for what depends on the machine: `headers` may still name environment variables in the job file. */
-  readonly download: DownloadSpec;
+  readonly download: ResolvedDownload;
   readonly preprocess: PreprocessSpec;
   readonly infer: InferSpec;
   /** Labels are read when the artifacts are prepared. */
@@ -60,7 +69,8 @@ export interface ResolvedJob {
     readonly maxTasksPerWorker: number | null;
     readonly minTaskManagers: number;
   };
-  readonly env: Readonly<Record<string, string>>;
+  /** `taskManagerEnvironment` gives the values. */
+  readonly env: Readonly<Record<string, ResolvedReference>>;
   readonly keepAlive: boolean;
   readonly heartbeat: { readonly reportMs: number; readonly everyMs: number; readonly timeoutMs: number };
   readonly speculation: false;

@@ -1,0 +1,186 @@
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import type { Artifact, DownloadSpec, FunctionTask, InferenceTask, JsonValue, TaskSpec } from "../../task-manager/protocol.ts";
+import { SplitrunError } from "../errors.ts";
+import { openContentCache, type CachedFile, type ContentCache } from "./content-cache.ts";
+import { withoutSecrets } from "./job-error.ts";
+import { nearestFile, schemeOf } from "./paths.ts";
+import { dereferenced, type Environment } from "./references.ts";
+import type { ResolvedDownload, ResolvedFunctionTask, ResolvedInferenceTask, ResolvedJob } from "./types.ts";
+
+export interface PreparedArtifacts {
+  readonly task: TaskSpec;
+  /** Local files by sha256, for Task Managers that lack them. */
+  readonly artifacts: ReadonlyMap<string, { readonly path: string; readonly bytes: number }>;
+  /** Of all that changes results: model, preprocessing, postprocessing with labels, the user's module. */
+  readonly fingerprint: string;
+}
+
+export interface PrepareOptions {
+  readonly cacheDir: string;
+  /** Headers' references and proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) are looked up here. @default process.env */
+  readonly environment?: Environment;
+}
+
+/** A model larger than this is a mistake, or somebody's attack. */
+const modelBytesMax = 8 * 2 ** 30;
+const modelTimeoutMs = 3_600_000;
+/** Labels travel in a message. */
+const labelBytesMax = 10_000_000;
+const certificateBytesMax = 1_000_000;
+
+/**
+ * Reads, downloads and bundles what the task needs, and completes its specification.
+ * @throws SplitrunError MODEL_NOT_FOUND, MODEL_UNREADABLE, MODEL_DOWNLOAD, MODULE_NOT_FOUND, MODULE_INVALID,
+ *   LABELS_NOT_FOUND, LABELS_INVALID, CERTIFICATE_NOT_FOUND, CACHE_UNUSABLE …
+ */
+export async function prepareArtifacts({ task }: ResolvedJob, { cacheDir, environment = process.env }: PrepareOptions): Promise<PreparedArtifacts> {
+  const cache = await openContentCache(cacheDir);
+  return task.kind === "function" ? prepareFunction(task, cache) : prepareInference(task, cache, environment);
+}
+
+async function prepareFunction(task: ResolvedFunctionTask, cache: ContentCache): Promise<PreparedArtifacts> {
+  await requireFile(task.module, "task.module", "MODULE");
+  const { bundleModule } = await import("./bundle.ts");
+  const { code, normalised, exports } = await bundleModule(task.module);
+  if (!exports.includes("default")) {
+    const found = exports.length === 0 ? "nothing" : exports.join(", ");
+    throw new SplitrunError(
+      `task.module: ${task.module} has no default export (it exports ${found}); write \`export default async (item, context) => …\``,
+      { code: "MODULE_INVALID", field: "task.module", value: task.module },
+    );
+  }
+  const file = await cache.keepText(code, ".mjs");
+  const spec: FunctionTask = {
+    kind: "function",
+    module: artifactOf(file, `${path.parse(task.module).name}.mjs`),
+    concurrency: task.concurrency,
+    threads: task.threads,
+  };
+  return { task: spec, artifacts: filesOf(file), fingerprint: fingerprintOf({ kind: "function", module: sha256(normalised) }) };
+}
+
+async function prepareInference(task: ResolvedInferenceTask, cache: ContentCache, environment: Environment): Promise<PreparedArtifacts> {
+  const download = await completeDownload(task.download, environment);
+  const labels = typeof task.labels === "string" ? await readLabels(task.labels) : (task.labels && [...task.labels]);
+  const model = schemeOf(task.model) === null ? await modelOfFile(task.model, cache) : await modelOfUrl(task.model, download, cache);
+  const spec: InferenceTask = {
+    kind: "inference",
+    model: model.artifact,
+    download,
+    preprocess: task.preprocess,
+    infer: task.infer,
+    postprocess: { ...task.postprocess, labels },
+  };
+  return { task: spec, artifacts: filesOf(model.file), fingerprint: fingerprintOf(whatChangesResults(spec)) };
+}
+
+/** How much is done at once and what is refused as too large change no result. */
+function whatChangesResults({ model, preprocess, postprocess }: InferenceTask): JsonValue {
+  const { concurrency: _concurrency, maxPixels: _maxPixels, ...pixels } = preprocess;
+  return { kind: "inference", model: model.sha256, preprocess: pixels, postprocess };
+}
+
+interface Model {
+  readonly artifact: Artifact;
+  readonly file: CachedFile;
+}
+
+async function modelOfFile(model: string, cache: ContentCache): Promise<Model> {
+  await requireFile(model, "task.model", "MODEL");
+  const file = await cache.keepFile(model);
+  return { artifact: artifactOf(file, path.basename(model)), file };
+}
+
+async function modelOfUrl(url: string, download: DownloadSpec, cache: ContentCache): Promise<Model> {
+  const { createHttpClient } = await import("../../task-manager/http-client.ts");
+  const basename = path.posix.basename(new URL(url).pathname);
+  const name = /^[\w.-]{1,100}\.onnx$/.test(basename) ? basename : "model.onnx";
+  try {
+    // The items' headers may hold a token that is none of the model's host's business.
+    const client = createHttpClient({ ...download, headers: {} });
+    try {
+      const file = await cache.keepWritten(path.extname(name), (temporary) =>
+        client.downloadToFile(url, temporary, { maxBytes: modelBytesMax, timeoutMs: modelTimeoutMs }));
+      return { artifact: artifactOf(file, name), file };
+    } finally {
+      await client.close();
+    }
+  } catch (cause) {
+    const { code, field } = cause as { readonly code?: unknown; readonly field?: unknown };
+    const why = cause instanceof Error ? cause.message : String(cause);
+    if (typeof field === "string" && typeof code === "string") throw new SplitrunError(`${field}: ${why}`, { code, field, cause });
+    throw new SplitrunError(`task.model: ${withoutSecrets(url)} could not be downloaded: ${why}`, { code: "MODEL_DOWNLOAD", field: "task.model", value: withoutSecrets(url), cause });
+  }
+}
+
+async function completeDownload(download: ResolvedDownload, environment: Environment): Promise<DownloadSpec> {
+  const variable = (name: string) => environment[name.toLowerCase()] ?? environment[name] ?? "";
+  const certificateAuthorities: string[] = [];
+  for (const [at, file] of download.certificateAuthorities.entries()) {
+    certificateAuthorities.push(await readSmallFile(file, `task.download.certificateAuthorities.${at}`, "CERTIFICATE", certificateBytesMax));
+  }
+  return {
+    ...download,
+    headers: dereferenced(download.headers, environment),
+    proxy: { http: variable("HTTP_PROXY"), https: variable("HTTPS_PROXY"), noProxy: variable("NO_PROXY") },
+    certificateAuthorities,
+  };
+}
+
+/** One label a line; the line's number from 0 is the class. */
+async function readLabels(file: string): Promise<string[]> {
+  const text = await readSmallFile(file, "task.postprocess.labels", "LABELS", labelBytesMax);
+  const labels = text.replace(/^\uFEFF/, "").replace(/(\r?\n)+$/, "").split(/\r?\n/);
+  if (labels.length > 1 || labels[0] !== "") return labels;
+  throw new SplitrunError(`task.postprocess.labels: ${file} is empty; write one label a line`, { code: "LABELS_INVALID", field: "task.postprocess.labels", value: file });
+}
+
+type Kind = "MODEL" | "MODULE" | "LABELS" | "CERTIFICATE";
+
+async function readSmallFile(file: string, field: string, kind: Kind, bytesMax: number): Promise<string> {
+  const bytes = await requireFile(file, field, kind);
+  if (bytes > bytesMax) {
+    throw new SplitrunError(`${field}: ${file} has ${bytes} bytes; allowed: up to ${bytesMax}`, { code: `${kind}_INVALID`, field, value: file });
+  }
+  return readFile(file, "utf8");
+}
+
+/** @returns its size */
+async function requireFile(file: string, field: string, kind: Kind): Promise<number> {
+  const found = await stat(file).catch((error: NodeJS.ErrnoException) => error);
+  if (found instanceof Error) {
+    if (found.code !== "ENOENT" && found.code !== "ENOTDIR") {
+      throw new SplitrunError(`${field}: ${file} cannot be read: ${found.message}`, { code: `${kind}_UNREADABLE`, field, value: file, cause: found });
+    }
+    const meant = await nearestFile(file);
+    throw new SplitrunError(`${field}: ${file} does not exist${meant === null ? "" : `; did you mean ${meant}?`}`, { code: `${kind}_NOT_FOUND`, field, value: file });
+  }
+  if (found.isFile()) return found.size;
+  throw new SplitrunError(`${field}: ${file} is not a file`, { code: `${kind}_UNREADABLE`, field, value: file });
+}
+
+function artifactOf({ sha256, bytes }: CachedFile, name: string): Artifact {
+  return { sha256, bytes, name };
+}
+
+function filesOf(file: CachedFile): PreparedArtifacts["artifacts"] {
+  return new Map([[file.sha256, { path: file.path, bytes: file.bytes }]]);
+}
+
+function fingerprintOf(task: JsonValue): string {
+  return sha256(canonical(task));
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** JSON with sorted keys: equal values, equal text. */
+function canonical(value: JsonValue): string {
+  return JSON.stringify(value, (_key, part: JsonValue) =>
+    typeof part === "object" && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([left], [right]) => (left < right ? -1 : 1)))
+      : part);
+}

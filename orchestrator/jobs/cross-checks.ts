@@ -1,0 +1,101 @@
+import { nearestName } from "./nearest-name.ts";
+import { shown, type Problem } from "./job-error.ts";
+import { schemeOf } from "./paths.ts";
+import { presetNamed, presetNames } from "./preset-named.ts";
+import { isPlainObject, valueAt } from "./problems.ts";
+
+export const presetDefault = "torchvision-imagenet";
+
+/** Defaults that another field is measured by. */
+export const heartbeatDefaults = { reportMs: 250, everyMs: 2000, timeoutMs: 6000 } as const;
+
+/** What no field alone can say. Looks only at values of the right type: the others are the schema's to complain about. */
+export function crossChecks(job: unknown): readonly Problem[] {
+  return [...heartbeat(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...inputFormat(job)];
+}
+
+function* heartbeat(job: unknown): Iterable<Problem> {
+  if (valueAt(job, "keepAlive") === false) return;
+  const everyMs = valueAt(job, "heartbeat.everyMs") ?? heartbeatDefaults.everyMs;
+  const timeoutMs = valueAt(job, "heartbeat.timeoutMs") ?? heartbeatDefaults.timeoutMs;
+  if (typeof everyMs !== "number" || typeof timeoutMs !== "number" || everyMs < 1 || timeoutMs >= 2 * everyMs) return;
+  yield problem(job, "heartbeat.timeoutMs", timeoutMs, `at least twice heartbeat.everyMs (${everyMs})`);
+}
+
+function* addresses(job: unknown): Iterable<Problem> {
+  yield* addressed(job, ["input", "input.from"], [], "a path, a glob, a folder, -, or a list of items; one URL is a list: [URL]");
+  yield* addressed(job, ["output", "output.to"], [], "print, or the path of a directory");
+  yield* addressed(job, ["task.model"], ["http", "https"], "a path, or an http(s) URL");
+  yield* addressed(job, ["task.module", "task.postprocess.labels"], [], "a path");
+}
+
+function* addressed(job: unknown, fields: readonly string[], schemes: readonly string[], allowed: string): Iterable<Problem> {
+  for (const field of fields) {
+    const value = valueAt(job, field);
+    if (typeof value !== "string") continue;
+    const scheme = schemeOf(value);
+    if (scheme !== null && !schemes.includes(scheme)) yield problem(job, field, value, allowed);
+    else if (scheme !== null && !URL.canParse(value)) yield problem(job, field, value, "a well-formed URL");
+  }
+}
+
+function* preprocess(job: unknown): Iterable<Problem> {
+  const given = valueAt(job, "task.preprocess") ?? {};
+  if (!isPlainObject(given)) return;
+  const name = given["preset"] ?? presetDefault;
+  if (typeof name !== "string") return;
+  const base = presetNamed(name);
+  if (base === undefined) {
+    yield problem(job, "task.preprocess.preset", name, presetNames.join(", "), nearestName(name, presetNames));
+    return;
+  }
+  const resize = { ...base.resize, ...(isPlainObject(given["resize"]) ? given["resize"] : {}) };
+  const crop = given["crop"] === undefined ? base.crop : given["crop"];
+  if (isPlainObject(crop) && (isLarger(crop["width"], resize.width) || isLarger(crop["height"], resize.height))) {
+    yield problem(job, "task.preprocess.crop", crop, `at most what the image is resized to, ${resize.width} × ${resize.height}; or null for none`);
+  }
+  const order = given["colorOrder"] ?? base.colorOrder;
+  const channels = order === "gray" ? 1 : 3;
+  for (const field of ["mean", "std"] as const) {
+    const values = given[field] ?? base[field];
+    if (Array.isArray(values) && values.length !== channels) {
+      yield problem(job, `task.preprocess.${field}`, values, `${channels === 1 ? "one number" : `${channels} numbers`} for colorOrder ${String(order)}`);
+    }
+  }
+  if (Array.isArray(given["std"]) && given["std"].includes(0)) yield problem(job, "task.preprocess.std", given["std"], "numbers other than 0");
+}
+
+function* postprocess(job: unknown): Iterable<Problem> {
+  if (valueAt(job, "task.postprocess.preset") !== "off-sample") return;
+  for (const name of ["activation", "topK", "labels"]) {
+    const field = `task.postprocess.${name}`;
+    const value = valueAt(job, field);
+    if (value !== undefined) yield problem(job, field, value, "nothing beside preset off-sample, which decides it; leave one of them out");
+  }
+}
+
+function* output(job: unknown): Iterable<Problem> {
+  if (valueAt(job, "output.to") !== "print") return;
+  for (const [field, neutral] of [["output.format", "jsonl"], ["output.order", "completion"]] as const) {
+    const value = valueAt(job, field);
+    if (value !== undefined && value !== neutral) yield problem(job, field, value, `${neutral} when printing; give a directory to have a file written`);
+  }
+}
+
+function* inputFormat(job: unknown): Iterable<Problem> {
+  const [from, format] = [valueAt(job, "input.from"), valueAt(job, "input.format")];
+  if (typeof format !== "string" || (typeof from !== "string" && !Array.isArray(from))) return;
+  const [what, allowed] = Array.isArray(from)
+    ? ["a list", ["list"]]
+    : from === "-" ? ["stdin", ["stdin", "text", "csv", "jsonl"]] : ["a path", ["text", "csv", "jsonl", "parquet", "glob", "folder"]];
+  if (!allowed.includes(format)) yield problem(job, "input.format", format, `${allowed.join(", ")} for ${what}`);
+}
+
+function isLarger(value: unknown, than: unknown): boolean {
+  return typeof value === "number" && typeof than === "number" && value > than;
+}
+
+function problem(job: unknown, field: string, value: unknown, allowed: string, meant: string | null = null): Problem {
+  const origin = valueAt(job, field) === undefined ? " (the default)" : "";
+  return { field, value, message: `${shown(field, value)}${origin} is not allowed${meant === null ? "" : `; did you mean ${meant}?`}; allowed: ${allowed}` };
+}

@@ -1,0 +1,71 @@
+import { stat } from "node:fs/promises";
+import path from "node:path";
+import { SplitrunError } from "../errors.ts";
+import { JobInvalidError } from "./job-error.ts";
+import type { Ledger } from "./ledger.ts";
+import { looksLikeGlob, nearestFile } from "./paths.ts";
+import type { Job, JobInput } from "./schema.ts";
+import type { InputSpec } from "./types.ts";
+
+type Format = InputSpec["format"];
+
+const formatOfEnding: Readonly<Record<string, Format>> = {
+  ".csv": "csv",
+  ".tsv": "csv",
+  ".jsonl": "jsonl",
+  ".ndjson": "jsonl",
+  ".parquet": "parquet",
+};
+
+/** Formats that have columns or fields. */
+const withColumns: readonly Format[] = ["csv", "jsonl", "parquet", "stdin", "list"];
+
+/**
+ * What `input` says, complete; its paths are absolute already.
+ * @throws SplitrunError INPUT_NOT_FOUND, JobInvalidError
+ */
+export async function resolveInput(job: Job, ledger: Ledger): Promise<InputSpec> {
+  const given = asObject(job.input);
+  const { format, rule } = given.format === undefined ? await formatOf(given.from) : { format: given.format, rule: ledger.originOf("input.format") };
+  checkColumns(given, format);
+  ledger.note("input.from", typeof given.from === "string" ? given.from : `${given.from.length} items`, ledger.originOf("input.from"));
+  ledger.note("input.format", format, rule);
+  return {
+    from: given.from,
+    format,
+    column: ledger.settle("input.column", given.column, null),
+    id: ledger.settle("input.id", given.id, null),
+    weight: ledger.settle("input.weight", given.weight, null),
+    limit: ledger.settle("input.limit", given.limit, null),
+  };
+}
+
+function asObject(input: Job["input"]): JobInput {
+  return typeof input === "string" || Array.isArray(input) ? { from: input } : (input as JobInput);
+}
+
+async function formatOf(from: JobInput["from"]): Promise<{ readonly format: Format; readonly rule: string }> {
+  if (typeof from !== "string") return { format: "list", rule: "items in the job" };
+  if (from === "-") return { format: "stdin", rule: "standard input" };
+  const found = await stat(from).catch(() => null);
+  if (found === null && looksLikeGlob(from)) return { format: "glob", rule: "a pattern" };
+  if (found === null) throw await notFound(from);
+  if (found.isDirectory()) return { format: "folder", rule: "a directory" };
+  const ending = path.extname(from.toLowerCase().replace(/\.gz$/, ""));
+  return { format: formatOfEnding[ending] ?? "text", rule: ending === "" ? "default" : `the file's ending ${ending}` };
+}
+
+async function notFound(from: string): Promise<SplitrunError> {
+  const meant = await nearestFile(from);
+  return new SplitrunError(`input: ${from} does not exist${meant === null ? "" : `; did you mean ${meant}?`}`, { code: "INPUT_NOT_FOUND", field: "input", value: from });
+}
+
+function checkColumns(given: JobInput, format: Format): void {
+  if (withColumns.includes(format)) return;
+  const problems = (["column", "id", "weight"] as const).filter((name) => given[name] !== undefined).map((name) => ({
+    field: `input.${name}`,
+    value: given[name],
+    message: `${JSON.stringify(given[name])} is not allowed: input of format ${format} has no columns or fields; allowed with: ${withColumns.join(", ")}`,
+  }));
+  if (problems.length > 0) throw new JobInvalidError(problems);
+}

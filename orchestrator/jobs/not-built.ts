@@ -1,0 +1,75 @@
+import { shown, type Problem } from "./job-error.ts";
+import { backendNames, policyNames } from "./names.ts";
+import { isPlainObject, valueAt, withoutField } from "./problems.ts";
+
+/** A part of the design that cannot be asked for yet. Its neutral value is accepted, and means nothing. */
+interface NotBuilt {
+  readonly field: string;
+  /** Problems with this field and below are explained by it. */
+  readonly covers: string;
+  readonly refuses: (value: unknown) => boolean;
+  /** What can be given now; null: nothing. */
+  readonly allowedNow: string | null;
+  /** The neutral value is taken out before the job is checked. */
+  readonly strip: boolean;
+}
+
+const isEmpty = (value: unknown) => isPlainObject(value) && Object.keys(value).length === 0;
+const isS3 = (value: unknown) => typeof value === "string" && value.startsWith("s3://");
+const isOneOf = (...names: readonly string[]) => (value: unknown) => typeof value === "string" && names.includes(value);
+const laterBackends = isOneOf("lambda", "ssh", "slurm", "pbs", "sge", "lsf");
+
+const entry = (field: string, refuses: NotBuilt["refuses"], allowedNow: string | null, more: Partial<NotBuilt> = {}): NotBuilt =>
+  ({ field, covers: field, refuses, allowedNow, strip: false, ...more });
+/** A field that only has its neutral value. */
+const absent = (field: string, isNeutral: (value: unknown) => boolean, allowedNow: string | null = null) =>
+  entry(field, (value) => !isNeutral(value), allowedNow, { strip: true });
+
+const inputs = "a path, a glob, a folder, -, or a list of items";
+const outputs = "print, or a directory";
+
+const table: readonly NotBuilt[] = [
+  entry("backend", laterBackends, backendNames.join(", ")),
+  entry("backend.kind", laterBackends, backendNames.join(", "), { covers: "backend" }),
+  entry("policy", isOneOf("auto"), policyNames.join(", ")),
+  entry("task.kind", isOneOf("command"), "inference, function", { covers: "task" }),
+  entry("input", isS3, inputs),
+  entry("input.from", isS3, inputs),
+  entry("output", isS3, outputs),
+  entry("output.to", isS3, outputs),
+  entry("task.model", isS3, "a path or an http(s) URL"),
+  entry("task.module", isS3, "a path"),
+  entry("task.postprocess.labels", isS3, "a path or a list"),
+  entry("speculation", (value) => value === true || isPlainObject(value), "false"),
+  absent("task.download.perHost", isEmpty, "{}"),
+  absent("profile", isOneOf("off"), "off"),
+  absent("faults", isEmpty, "{}"),
+  absent("budget", isEmpty),
+  absent("share", (value) => value === 1, "1"),
+  absent("priority", (value) => value === 0, "0"),
+  absent("bucket", (value) => value === null),
+  absent("tune", (value) => value === false),
+  absent("deadlineMs", (value) => value === null),
+];
+
+export interface Refused {
+  readonly problem: Problem;
+  readonly covers: string;
+}
+
+/** Refuses what is not built yet, with one message each, and takes out its neutral values. */
+export function notBuilt(job: unknown): { readonly refused: readonly Refused[]; readonly rest: unknown } {
+  const refused: Refused[] = [];
+  let rest = job;
+  for (const { field, covers, refuses, allowedNow, strip } of table) {
+    const value = valueAt(job, field);
+    if (value === undefined) continue;
+    if (refuses(value)) {
+      const wayOut = allowedNow === null ? "leave it out" : `allowed now: ${allowedNow}`;
+      refused.push({ covers, problem: { field, value, message: `${shown(field, value)} is not built yet; ${wayOut}` } });
+    } else if (strip) {
+      rest = withoutField(rest, field);
+    }
+  }
+  return { refused, rest };
+}

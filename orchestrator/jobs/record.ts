@@ -1,0 +1,66 @@
+import { recordedReferences } from "./references.ts";
+import { policyNames } from "./names.ts";
+import type { Job } from "./schema.ts";
+import type { ResolvedJob, ResolvedTask } from "./types.ts";
+
+/**
+ * The complete job as the run's directory keeps it: a job file like any other, so that it can be resumed or run
+ * again. Of what came from the environment it holds the variable's name, and of a secret that was written in the job
+ * the name of a variable that has to be set: for headers `SPLITRUN_HEADER_<NAME>`, for `env` the same name.
+ */
+export function jobForRecord(job: ResolvedJob): Job {
+  const [splitSize] = job.sizing.kind === "fixed" ? job.sizing.sizes : [];
+  return {
+    name: job.name,
+    baseDir: job.baseDir,
+    input: definedOnly(job.input),
+    task: taskForRecord(job.task, job.hostBlockedMs),
+    backend: job.backend.kind,
+    ...policyForRecord(job.policy),
+    ...(splitSize === undefined ? {} : { splitSize }),
+    ...(job.sizing.kind === "fixed" && job.sizing.sizes.length > 1 ? { heterogeneousSplits: job.sizing.sizes } : {}),
+    taskManagers: job.taskManagers,
+    resources: definedOnly(job.resources),
+    env: recordedReferences(job.env, (name) => name),
+    keepAlive: job.keepAlive,
+    heartbeat: job.heartbeat,
+    speculation: job.speculation,
+    attemptsMax: job.attemptsMax,
+    tolerate: job.tolerate,
+    timeouts: job.timeouts,
+    output: job.output.kind === "print" ? "print" : { to: job.output.dir, format: job.output.format, order: job.output.order },
+  };
+}
+
+/** A function cannot be written down; what it decided can. */
+function policyForRecord(policy: string): Pick<Job, "policy"> {
+  const named = policyNames.find((name) => name === policy);
+  if (named !== undefined) return { policy: named };
+  return { policy: policy.includes("#") ? (policy as `${string}#${string}`) : "none" };
+}
+
+function taskForRecord(task: ResolvedTask, hostBlockedMs: number): Job["task"] {
+  if (task.kind === "function") return task;
+  const { activation, topK } = task.postprocess;
+  return {
+    kind: "inference",
+    model: task.model,
+    download: {
+      ...task.download,
+      hostBlockedMs,
+      headers: recordedReferences(task.download.headers, (name) => `SPLITRUN_HEADER_${name.toUpperCase().replace(/[^A-Z0-9]/g, "_")}`),
+    },
+    preprocess: task.preprocess,
+    infer: task.infer,
+    postprocess: activation === "off-sample"
+      ? { preset: "off-sample" }
+      : { activation, topK, ...(task.labels === null ? {} : { labels: task.labels }) },
+  };
+}
+
+type Defined<Values> = { readonly [Name in keyof Values]: Exclude<Values[Name], null> };
+
+/** Null means "none" in a complete job, and is left out of one that is written. */
+function definedOnly<Values extends object>(values: Values): Defined<Values> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null)) as Defined<Values>;
+}

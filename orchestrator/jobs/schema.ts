@@ -1,0 +1,415 @@
+import { z } from "zod";
+import type { JsonValue } from "../../task-manager/protocol.ts";
+import { crossChecks } from "./cross-checks.ts";
+import { JobInvalidError, type Problem } from "./job-error.ts";
+import { backendNames, policyNames, type BackendName, type PolicyName } from "./names.ts";
+import { notBuilt } from "./not-built.ts";
+import type { Policy } from "./policies.ts";
+import { isPlainObject, isUnder, problemsOf } from "./problems.ts";
+
+/** What a user asks for. Only `input` and `task` must be given; `splitrun plan` shows what the rest becomes. */
+export interface Job {
+  /** Names the run. @default the job file's name without its ending, else `job` */
+  readonly name?: string;
+  /** Where the items come from: a path, a glob, a folder, `-` (stdin), the items themselves, or an object. */
+  readonly input: string | readonly JsonValue[] | JobInput;
+  /** What is done with every item. */
+  readonly task: InferenceJobTask | FunctionJobTask;
+  /**
+   * Where Task Managers run. `sequential`: in this process, for debugging. `local`: processes on this machine. `auto`:
+   * as many of them as free memory and cores allow. @default "local"
+   */
+  readonly backend?: BackendName | { readonly kind: BackendName };
+  /** What decides split size and number of Task Managers; a function, or `module.mjs#function`, is your own. @default "guided" */
+  readonly policy?: PolicyName | `${string}#${string}` | Policy;
+  /** Items a split, from which the policy starts; `none` takes it as it is, `guided` sizes splits itself. @default 32 */
+  readonly splitSize?: number;
+  /** Task Managers, from which the policy starts. @default what pays off on the machine; local: 1 */
+  readonly taskManagers?: number;
+  /** Split sizes to use in turn, the last one for all that follow, whatever the policy. @default [] */
+  readonly heterogeneousSplits?: readonly number[];
+  readonly resources?: JobResources;
+  /** Environment of the Task Managers, beside their own. @default {} */
+  readonly env?: Readonly<Record<string, Reference>>;
+  /** Heartbeats; without them a silent Task Manager is noticed only when its process ends. @default true */
+  readonly keepAlive?: boolean;
+  readonly heartbeat?: {
+    /** How often ended items are reported, ms. @default 250 */
+    readonly reportMs?: number;
+    /** Time between heartbeats, ms. @default 2000 */
+    readonly everyMs?: number;
+    /** A Task Manager silent for this long is lost, ms; at least twice `everyMs`. @default 6000 */
+    readonly timeoutMs?: number;
+  };
+  /** Copies of what runs late. @default false */
+  readonly speculation?: false;
+  /** Tries of an item in one run. @default 3 */
+  readonly attemptsMax?: number;
+  readonly tolerate?: {
+    /** Past this share of errors, once 200 items have ended, the run stops. @default 50 */
+    readonly failedItemsPercent?: number;
+  };
+  readonly timeouts?: {
+    /** One item, from begun to ended, ms. @default 300000 */
+    readonly itemMs?: number;
+    /** A Task Manager that holds items and ends none, ms; null: never. @default 600000 */
+    readonly taskManagerMs?: number | null;
+    /** One assignment, ms. @default null */
+    readonly splitMs?: number | null;
+    /** The whole job, ms. @default null */
+    readonly jobMs?: number | null;
+  };
+  /** `print`, a directory, or an object. @default "print" */
+  readonly output?: string | JobOutput;
+  /** Directory that relative paths of the job are relative to. @default the job file's, else the working directory */
+  readonly baseDir?: string;
+}
+
+/** A value, or the name of an environment variable of this process that holds it. Text is taken literally: `$NAME` is not expanded. */
+export type Reference = string | { readonly env: string };
+
+export const inputFormats = ["text", "csv", "jsonl", "parquet", "glob", "folder", "stdin", "list"] as const;
+
+export interface JobInput {
+  /** A path, a glob, a folder, `-`, or the items. */
+  readonly from: string | readonly JsonValue[];
+  /** @default by the ending: .csv .tsv .jsonl .ndjson .parquet, else text */
+  readonly format?: (typeof inputFormats)[number];
+  /** CSV or Parquet column, or JSONL field, that holds the item. @default the only column; the line's value */
+  readonly column?: string;
+  /** Column or field with a name of the item, carried to its result. */
+  readonly id?: string;
+  /** Column or field with the item's relative cost. */
+  readonly weight?: string;
+  /** Only the first so many items. */
+  readonly limit?: number;
+}
+
+export interface InferenceJobTask {
+  /** @default "inference" */
+  readonly kind?: "inference";
+  /** ONNX file: a path or an http(s) URL. */
+  readonly model: string;
+  readonly download?: {
+    readonly kind?: "async";
+    /** Downloads at once in one Task Manager. @default 32 */
+    readonly concurrency?: number;
+    /** One download, redirects included, ms. @default 30000 */
+    readonly timeoutMs?: number;
+    /** Longest time without a byte, ms. @default 5000 */
+    readonly idleTimeoutMs?: number;
+    /** @default 52428800 */
+    readonly maxBytes?: number;
+    /** @default 10 */
+    readonly redirectsMax?: number;
+    /** A host that answers 429, or 503 with Retry-After, for this long without one success ends its items, ms. @default 300000 */
+    readonly hostBlockedMs?: number;
+    /** Request headers. @default {} */
+    readonly headers?: Readonly<Record<string, Reference>>;
+    /** PEM files of authorities trusted beside the system's. @default [] */
+    readonly certificateAuthorities?: readonly string[];
+  };
+  /** A preset; every other field given here replaces that one of the preset. */
+  readonly preprocess?: {
+    /** @default "torchvision-imagenet" */
+    readonly preset?: string;
+    readonly kind?: "thread";
+    /** Decoding threads in one Task Manager. @default its share of the machine's cores */
+    readonly concurrency?: number;
+    /** Larger images are errors. @default 268402689 */
+    readonly maxPixels?: number;
+    readonly resize?: {
+      readonly width?: number;
+      readonly height?: number;
+      /** `shorter-side`: the shorter side becomes `width`; the others as CSS's object-fit. */
+      readonly fit?: (typeof fits)[number];
+      /** The first two agree with Pillow and PyTorch; the others are libvips' own. */
+      readonly kernel?: (typeof kernels)[number];
+    };
+    /** Centre crop after the resize; null: none. */
+    readonly crop?: { readonly width: number; readonly height: number } | null;
+    readonly colorOrder?: (typeof colorOrders)[number];
+    readonly layout?: (typeof layouts)[number];
+    readonly dtype?: (typeof dtypes)[number];
+    /** value = (pixel * scale - mean) / std, a channel each. */
+    readonly scale?: number;
+    readonly mean?: readonly number[];
+    readonly std?: readonly number[];
+  };
+  readonly infer?: {
+    /** Images an inference. @default 8 */
+    readonly batch?: number;
+    /** Inference sessions in one Task Manager. @default its share of the machine's cores */
+    readonly sessions?: number;
+    /** @default 1 */
+    readonly intraOpThreads?: number;
+    /** @default 1 */
+    readonly interOpThreads?: number;
+    /** A part-full batch leaves after this long, ms. @default 50 */
+    readonly batchWaitMs?: number;
+    /** @default ["cpu"] */
+    readonly executionProviders?: readonly string[];
+  };
+  readonly postprocess?: {
+    /** `off-sample`: softmax of two classes as `{ prob, label: off | on }`. */
+    readonly preset?: "off-sample";
+    /** @default "softmax" */
+    readonly activation?: (typeof activations)[number];
+    /** A file with one label a line, or the labels. @default the class's index */
+    readonly labels?: string | readonly string[];
+    /** @default 1 */
+    readonly topK?: number;
+  };
+}
+
+export interface FunctionJobTask {
+  readonly kind: "function";
+  /** ES module (JS or TS) with `export default async (item, context) => value`. */
+  readonly module: string;
+  /** Calls at once on one thread; more than 1 helps a function that waits. @default 1 */
+  readonly concurrency?: number;
+  /** Threads in one Task Manager. @default its share of the machine's cores */
+  readonly threads?: number;
+}
+
+export interface JobResources {
+  /** Memory that one Task Manager may take, MB. `auto` starts as many as fit. @default none; `auto`: 2000 */
+  readonly maxRamPerWorkerMb?: number;
+  /** Cores that one Task Manager uses. @default its share of the machine's */
+  readonly coresPerWorker?: number;
+  /** Task Managers on one machine. @default what pays off */
+  readonly workersPerNode?: number;
+  /** A Task Manager is replaced after this many assignments. @default never */
+  readonly maxTasksPerWorker?: number;
+  /** Fewer than this, and no more to be had: the run stops. @default 1 */
+  readonly minTaskManagers?: number;
+}
+
+export const outputFormats = ["jsonl", "csv", "parquet"] as const;
+
+export interface JobOutput {
+  /** `print` or a directory. */
+  readonly to: string;
+  /** What is written beside the journal when the run ends. @default "jsonl" */
+  readonly format?: (typeof outputFormats)[number];
+  /** @default "completion" */
+  readonly order?: "completion" | "input";
+}
+
+const fits = ["shorter-side", "cover", "contain", "fill"] as const;
+const kernels = ["pillow-bilinear", "align-corners", "nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"] as const;
+const colorOrders = ["rgb", "bgr", "gray"] as const;
+const layouts = ["nchw", "nhwc"] as const;
+const dtypes = ["float32", "uint8", "float16"] as const;
+const activations = ["softmax", "sigmoid", "none"] as const;
+
+/** Node's timers take no more (2^31 - 1 ms, 24 days). */
+const timerMsMax = 2_147_483_647;
+
+// Each leaf's message is the list of what is allowed: the field, the value and the nearest name are put before it.
+const wholeNumber = (min: number, max: number) => {
+  const allowed = `a whole number from ${min} to ${max}`;
+  return z.number(allowed).int(allowed).min(min, allowed).max(max, allowed);
+};
+const number = (min: number, max: number) => {
+  const allowed = `a number from ${min} to ${max}`;
+  return z.number(allowed).min(min, allowed).max(max, allowed);
+};
+const anyNumber = z.number("a number");
+const text = (allowed: string) => z.string(allowed).min(1, allowed);
+const durationMs = wholeNumber(1, timerMsMax);
+const oneOf = <const Values extends readonly string[]>(values: Values) => z.enum(values, values.join(", "));
+const optional = z.exactOptional;
+
+const reference = (valid: RegExp, allowed: string) =>
+  z.union([
+    z.string(allowed).regex(valid, allowed),
+    z.strictObject({ env: z.string("the name of an environment variable").regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "the name of an environment variable") }, allowed),
+  ], allowed);
+
+// RFC 9110: a field name is a token; a line break in a value would start another header.
+const headers = z.record(
+  z.string().regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, "header names of letters, digits and !#$%&'*+.^_`|~-"),
+  reference(/^[^\r\n\0]*$/, "text without line breaks, or { env: NAME } for an environment variable"),
+  "an object of header names and values",
+);
+const environment = z.record(
+  z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, "names of letters, digits and _"),
+  reference(/^[^\0]*$/, "text, or { env: NAME } for an environment variable of this process"),
+  "an object of names and values",
+);
+
+const json = z.custom<JsonValue>(isJson, "a JSON value");
+const from = [
+  text("a path, a glob, a folder, - for stdin, or a list of items"),
+  z.array(json, "a list of JSON values"),
+] as const;
+const inputAllowed = "a path, a glob, a folder, - for stdin, a list of items, or { from, format, column, id, weight, limit }";
+const input = z.union([
+  ...from,
+  z.strictObject({
+    from: z.union(from, "a path, a glob, a folder, - for stdin, or a list of items"),
+    format: optional(oneOf(inputFormats)),
+    column: optional(text("the name of a column or field")),
+    id: optional(text("the name of a column or field")),
+    weight: optional(text("the name of a column or field")),
+    limit: optional(wholeNumber(1, Number.MAX_SAFE_INTEGER)),
+  }, inputAllowed),
+], inputAllowed);
+
+const pixels = wholeNumber(1, 16_384);
+const channels = z.array(anyNumber, "a list of numbers, one a channel").min(1, "a list of numbers, one a channel");
+
+const inferenceTask = z.strictObject({
+  kind: z.literal("inference", "inference, function"),
+  model: text("the path or http(s) URL of an ONNX file"),
+  download: optional(z.strictObject({
+    kind: optional(oneOf(["async"])),
+    concurrency: optional(wholeNumber(1, 1024)),
+    timeoutMs: optional(durationMs),
+    idleTimeoutMs: optional(durationMs),
+    maxBytes: optional(wholeNumber(1, 2_147_483_647)),
+    redirectsMax: optional(wholeNumber(0, 100)),
+    hostBlockedMs: optional(durationMs),
+    headers: optional(headers),
+    certificateAuthorities: optional(z.array(text("the path of a PEM file"), "a list of paths of PEM files")),
+  }, "an object")),
+  preprocess: optional(z.strictObject({
+    preset: optional(text("the name of a preset")),
+    kind: optional(oneOf(["thread"])),
+    concurrency: optional(wholeNumber(1, 1024)),
+    maxPixels: optional(wholeNumber(1, Number.MAX_SAFE_INTEGER)),
+    resize: optional(z.strictObject({
+      width: optional(pixels),
+      height: optional(pixels),
+      fit: optional(oneOf(fits)),
+      kernel: optional(oneOf(kernels)),
+    }, "an object { width, height, fit, kernel }")),
+    crop: optional(z.strictObject({ width: pixels, height: pixels }, "an object { width, height }, or null for none").nullable()),
+    colorOrder: optional(oneOf(colorOrders)),
+    layout: optional(oneOf(layouts)),
+    dtype: optional(oneOf(dtypes)),
+    scale: optional(anyNumber),
+    mean: optional(channels),
+    std: optional(channels),
+  }, "an object")),
+  infer: optional(z.strictObject({
+    batch: optional(wholeNumber(1, 4096)),
+    sessions: optional(wholeNumber(1, 256)),
+    intraOpThreads: optional(wholeNumber(1, 256)),
+    interOpThreads: optional(wholeNumber(1, 256)),
+    batchWaitMs: optional(wholeNumber(0, 60_000)),
+    executionProviders: optional(z.array(text("the name of an execution provider: cpu"), "a list such as [cpu]").min(1, "a list such as [cpu]")),
+  }, "an object")),
+  postprocess: optional(z.strictObject({
+    preset: optional(oneOf(["off-sample"])),
+    activation: optional(oneOf(activations)),
+    labels: optional(z.union([text("the path of a file with one label a line, or a list"), z.array(z.string("text"), "a list of labels").min(1, "a list of labels")],
+      "the path of a file with one label a line, or a list")),
+    topK: optional(wholeNumber(1, 10_000)),
+  }, "an object")),
+}, "an object");
+
+const functionTask = z.strictObject({
+  kind: z.literal("function", "inference, function"),
+  module: text("the path of an ES module"),
+  concurrency: optional(wholeNumber(1, 1024)),
+  threads: optional(wholeNumber(1, 256)),
+}, "an object");
+
+const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
+
+/** The shape; `parseJob` adds what a shape cannot say. */
+export const jobSchema = z.strictObject({
+  name: optional(z.string("text of 1 to 200 characters, without line breaks").regex(/^[^\p{Cc}]{1,200}$/u, "text of 1 to 200 characters, without line breaks")),
+  input,
+  task: z.discriminatedUnion("kind", [inferenceTask, functionTask], {
+    error: ({ path }) => (path?.at(-1) === "kind" ? "inference, function" : "an object { model, … } for inference, or { kind: function, module }"),
+  }),
+  backend: optional(z.union([oneOf(backendNames), z.strictObject({ kind: oneOf(backendNames) }, backendNames.join(", "))], backendNames.join(", "))),
+  policy: optional(z.union([
+    oneOf(policyNames),
+    z.templateLiteral([z.string().min(1), "#", z.string().min(1)], policyAllowed),
+    z.custom<Policy>((value) => typeof value === "function", policyAllowed),
+  ], policyAllowed)),
+  splitSize: optional(wholeNumber(1, 1_000_000_000)),
+  taskManagers: optional(wholeNumber(1, 10_000)),
+  heterogeneousSplits: optional(z.array(wholeNumber(1, 1_000_000_000), "a list of split sizes")),
+  resources: optional(z.strictObject({
+    maxRamPerWorkerMb: optional(wholeNumber(1, 100_000_000)),
+    coresPerWorker: optional(wholeNumber(1, 1024)),
+    workersPerNode: optional(wholeNumber(1, 10_000)),
+    maxTasksPerWorker: optional(wholeNumber(1, 1_000_000_000)),
+    minTaskManagers: optional(wholeNumber(1, 10_000)),
+  }, "an object")),
+  env: optional(environment),
+  keepAlive: optional(z.boolean("true, false")),
+  heartbeat: optional(z.strictObject({
+    reportMs: optional(durationMs),
+    everyMs: optional(durationMs),
+    timeoutMs: optional(durationMs),
+  }, "an object")),
+  speculation: optional(z.literal(false, "false")),
+  attemptsMax: optional(wholeNumber(1, 100)),
+  tolerate: optional(z.strictObject({ failedItemsPercent: optional(number(0, 100)) }, "an object")),
+  timeouts: optional(z.strictObject({
+    itemMs: optional(durationMs),
+    taskManagerMs: optional(durationMs.nullable()),
+    splitMs: optional(durationMs.nullable()),
+    jobMs: optional(durationMs.nullable()),
+  }, "an object")),
+  output: optional(z.union([
+    text("print, or the path of a directory"),
+    z.strictObject({
+      to: text("print, or the path of a directory"),
+      format: optional(oneOf(outputFormats)),
+      order: optional(oneOf(["completion", "input"])),
+    }, "print, the path of a directory, or { to, format, order }"),
+  ], "print, the path of a directory, or { to, format, order }")),
+  baseDir: optional(text("the path of a directory")),
+}, "an object with at least input and task") satisfies z.ZodType<Job>;
+
+/**
+ * Checks a job, whatever it was written in. Every problem is in the one error that is thrown, a line each.
+ * @throws JobInvalidError
+ */
+export function parseJob(raw: unknown): Job {
+  const given = withKind(withoutUndefined(raw));
+  const { refused, rest } = notBuilt(given);
+  const parsed = jobSchema.safeParse(rest);
+  const shape = parsed.success ? [] : problemsOf(parsed.error.issues, jobSchema, rest);
+  const problems: Problem[] = [
+    ...refused.map(({ problem }) => problem),
+    ...[...shape, ...crossChecks(rest)].filter(({ field }) => !refused.some(({ covers }) => isUnder(field, covers))),
+  ];
+  if (problems.length > 0 || !parsed.success) throw new JobInvalidError(problems);
+  return parsed.data;
+}
+
+/** Cheaper than z.json() by far for a list of many texts. */
+function isJson(value: unknown): boolean {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return true;
+    case "number":
+      return Number.isFinite(value);
+    case "object":
+      return value === null || (Array.isArray(value) ? value.every(isJson) : isPlainObject(value) && Object.values(value).every(isJson));
+    default:
+      return false;
+  }
+}
+
+/** What a JS caller leaves undefined is absent. */
+function withoutUndefined(value: unknown): unknown {
+  if (!isPlainObject(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).filter(([, part]) => part !== undefined).map(([key, part]) => [key, withoutUndefined(part)]),
+  );
+}
+
+function withKind(job: unknown): unknown {
+  if (!isPlainObject(job) || !isPlainObject(job["task"]) || "kind" in job["task"]) return job;
+  return { ...job, task: { kind: "inference", ...job["task"] } };
+}

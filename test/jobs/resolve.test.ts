@@ -1,0 +1,242 @@
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { formatPlan, planJson } from "../../orchestrator/jobs/plan.ts";
+import { jobForRecord } from "../../orchestrator/jobs/record.ts";
+import { taskManagerEnvironment } from "../../orchestrator/jobs/references.ts";
+import type { ResolvedFunctionTask, ResolvedInferenceTask } from "../../orchestrator/jobs/types.ts";
+import { directoryWith, resolve, smallJob } from "./jobs-fixture.ts";
+
+const functionJob = { input: [1, 2], task: { kind: "function", module: "mine.mjs" } };
+const imageNet = { colorOrder: "rgb", layout: "nchw", dtype: "float32", scale: 1 / 255, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+async function ruleOf(field: string, job: unknown, options = {}): Promise<unknown> {
+  const { provenance } = await resolve(job, options);
+  const entry = provenance.find((each) => each.field === field);
+  return entry && [entry.value, entry.rule];
+}
+
+test("a job that says only input and task becomes complete, with the defaults of the documentation", async () => {
+  const { job } = await resolve(smallJob);
+  expect(job).toEqual({
+    name: "job",
+    baseDir: "/work",
+    input: { from: ["a.jpg", "b.jpg"], format: "list", column: null, id: null, weight: null, limit: null },
+    task: {
+      kind: "inference",
+      model: "/models/m.onnx",
+      download: { concurrency: 32, timeoutMs: 30_000, idleTimeoutMs: 5000, maxBytes: 52_428_800, redirectsMax: 10, headers: {}, certificateAuthorities: [] },
+      preprocess: {
+        concurrency: 4, maxPixels: 268_402_689, ...imageNet,
+        resize: { width: 256, height: 256, fit: "shorter-side", kernel: "pillow-bilinear" }, crop: { width: 224, height: 224 },
+      },
+      infer: { batch: 8, sessions: 4, intraOpThreads: 1, interOpThreads: 1, batchWaitMs: 50, executionProviders: ["cpu"] },
+      postprocess: { activation: "softmax", topK: 1 },
+      labels: null,
+    },
+    backend: { kind: "local" },
+    policy: "guided",
+    sizing: { kind: "guided" },
+    taskManagers: 1,
+    resources: { maxRamPerWorkerMb: null, coresPerWorker: null, maxTasksPerWorker: null, minTaskManagers: 1 },
+    env: {},
+    keepAlive: true,
+    heartbeat: { reportMs: 250, everyMs: 2000, timeoutMs: 6000 },
+    speculation: false,
+    attemptsMax: 3,
+    tolerate: { failedItemsPercent: 50 },
+    timeouts: { itemMs: 300_000, taskManagerMs: 600_000, splitMs: null, jobMs: null },
+    hostBlockedMs: 300_000,
+    output: { kind: "print" },
+  });
+});
+
+describe("every value names the rule that it came from", () => {
+  test("each value of the complete job is in the plan, once", async () => {
+    const { job, provenance } = await resolve({ ...smallJob, output: "out" });
+    const fields = provenance.map(({ field }) => field);
+    expect(new Set(fields).size).toBe(fields.length);
+    const { task, output, ...rest } = job;
+    const leaves = (value: unknown, at: string): string[] =>
+      typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length > 0 && !at.endsWith("crop")
+        ? Object.entries(value).flatMap(([name, part]) => leaves(part, at === "" ? name : `${at}.${name}`))
+        : [at];
+    const expected = [...leaves(rest, ""), ...leaves(task, "task")]
+      .filter((field) => field !== "baseDir" && !field.startsWith("sizing"))
+      .map((field) => ({ "task.labels": "task.postprocess.labels", hostBlockedMs: "task.download.hostBlockedMs" })[field] ?? field);
+    expect(fields).toEqual(expect.arrayContaining([...expected, "splitSize", "output.to", "output.format", "output.order"]));
+    expect(output).toEqual({ kind: "directory", dir: "/work/out", format: "jsonl", order: "completion" });
+    expect(provenance.every(({ rule }) => rule !== "")).toBe(true);
+  });
+
+  test.each<[string, unknown, object, unknown]>([
+    ["attemptsMax", { ...smallJob, attemptsMax: 5 }, {}, [5, "the job"]],
+    ["attemptsMax", smallJob, {}, [3, "default"]],
+    ["task.infer.batch", { ...smallJob, task: { ...smallJob.task, infer: { batch: 16 } } }, { origins: { "task.infer.batch": "flag --set" } }, [16, "flag --set"]],
+    ["task.infer.batch", { ...smallJob, task: { ...smallJob.task, infer: { batch: 16 } } }, { origins: { task: "the command line" } }, [16, "the command line"]],
+    ["name", { ...smallJob, name: "night" }, { origins: { name: "the job file's name" } }, ["night", "the job file's name"]],
+    ["task.infer.sessions", smallJob, {}, [4, "4 cores of this machine / 1 Task Manager"]],
+    ["task.infer.sessions", { ...smallJob, taskManagers: 2 }, {}, [2, "4 cores of this machine / 2 Task Managers"]],
+    ["task.preprocess.crop", smallJob, {}, [{ width: 224, height: 224 }, "preset torchvision-imagenet"]],
+    ["taskManagers", { ...smallJob, taskManagers: 9 }, {}, [4, "maximum of this machine: 4 cores"]],
+    ["taskManagers", { ...smallJob, taskManagers: 9 }, { taskManagersMax: 6 }, [6, "maximum of the orchestrator: 6"]],
+    ["taskManagers", { ...smallJob, policy: "default", splitSize: 50 }, { items: 100 }, [2, "policy default"]],
+    ["splitSize", { ...smallJob, policy: "policy-1", taskManagers: 2 }, { items: 100 }, [50, "policy policy-1"]],
+    ["splitSize", { ...smallJob, policy: "none" }, {}, [32, "default"]],
+    ["splitSize", { ...smallJob, policy: "none", splitSize: 9 }, {}, [9, "the job"]],
+    ["splitSize", smallJob, {}, [null, "policy guided: sized when a split is asked for"]],
+    ["splitSize", { ...smallJob, splitSize: 9 }, {}, [null, "policy guided: sized when a split is asked for; the job's 9 is for the other policies"]],
+    ["splitSize", { ...smallJob, heterogeneousSplits: [3, 2, 1] }, {}, [[3, 2, 1], "heterogeneousSplits, in turn"]],
+  ])("%s", async (field, job, options, expected) => {
+    expect(await ruleOf(field, job, options)).toEqual(expected);
+  });
+
+  test("heterogeneousSplits fix the sizes with any policy", async () => {
+    expect((await resolve({ ...smallJob, heterogeneousSplits: [3, 2, 1] })).job.sizing).toEqual({ kind: "fixed", sizes: [3, 2, 1] });
+  });
+});
+
+describe("presets", () => {
+  const preprocess = async (given: object) => ((await resolve({ ...smallJob, task: { ...smallJob.task, preprocess: given } })).job.task as ResolvedInferenceTask).preprocess;
+
+  test("are spelled out", async () => {
+    expect(await preprocess({ preset: "off-sample" })).toMatchObject({ ...imageNet, resize: { width: 224, height: 224, fit: "fill", kernel: "align-corners" }, crop: null });
+  });
+  test("give way to what is said beside them, field by field", async () => {
+    expect(await preprocess({ resize: { kernel: "lanczos3" }, crop: null, layout: "nhwc", mean: [0, 0, 0] })).toMatchObject({
+      ...imageNet, layout: "nhwc", mean: [0, 0, 0], resize: { width: 256, height: 256, fit: "shorter-side", kernel: "lanczos3" }, crop: null,
+    });
+  });
+  test("of postprocessing decide the activation", async () => {
+    const { job } = await resolve({ ...smallJob, task: { ...smallJob.task, postprocess: { preset: "off-sample" } } });
+    expect(job.task).toMatchObject({ postprocess: { activation: "off-sample" }, labels: null });
+  });
+});
+
+describe("the arrangement on the machine", () => {
+  const arranged = async (more: object, machine = { cores: 4, freeMemoryMb: 9000 }) => {
+    const { job } = await resolve({ ...smallJob, ...more }, { machine });
+    const task = job.task as ResolvedInferenceTask;
+    return { taskManagers: job.taskManagers, sessions: task.infer.sessions, decoding: task.preprocess.concurrency };
+  };
+
+  test("local: one Task Manager with a session a core", async () => {
+    expect(await arranged({})).toEqual({ taskManagers: 1, sessions: 4, decoding: 4 });
+  });
+  test("local: more Task Managers share the cores", async () => {
+    expect(await arranged({ taskManagers: 3 })).toEqual({ taskManagers: 3, sessions: 1, decoding: 1 });
+  });
+  test("local: coresPerWorker and workersPerNode", async () => {
+    expect(await arranged({ resources: { coresPerWorker: 2 } })).toEqual({ taskManagers: 2, sessions: 2, decoding: 2 });
+    expect(await arranged({ resources: { workersPerNode: 2 }, taskManagers: 4 })).toEqual({ taskManagers: 2, sessions: 2, decoding: 2 });
+  });
+  test("sequential: one of each, whatever the job says", async () => {
+    expect(await arranged({ backend: "sequential", taskManagers: 3 })).toEqual({ taskManagers: 1, sessions: 1, decoding: 1 });
+  });
+  test("auto: as many workers as free memory and cores allow, at 2000 MB each", async () => {
+    expect(await arranged({ backend: "auto" })).toEqual({ taskManagers: 4, sessions: 1, decoding: 1 });
+    expect(await arranged({ backend: "auto" }, { cores: 8, freeMemoryMb: 5999 })).toEqual({ taskManagers: 2, sessions: 4, decoding: 4 });
+    expect(await arranged({ backend: "auto", resources: { maxRamPerWorkerMb: 1000 } }, { cores: 8, freeMemoryMb: 5999 })).toEqual({ taskManagers: 5, sessions: 1, decoding: 1 });
+    expect(await arranged({ backend: "auto", resources: { maxRamPerWorkerMb: 300 } }, { cores: 1, freeMemoryMb: 400 })).toEqual({ taskManagers: 1, sessions: 1, decoding: 1 });
+  });
+  test("auto: too little memory is refused with the numbers", async () => {
+    await expect(arranged({ backend: "auto" }, { cores: 8, freeMemoryMb: 1999.5 })).rejects.toThrow(
+      'backend: "auto" needs 2000 MB for a worker, and 1999 MB are free; free some, lower resources.maxRamPerWorkerMb, or use backend local');
+  });
+  test("a function runs on a thread a core, one call at a time on each", async () => {
+    const { job } = await resolve(functionJob);
+    expect(job.task as ResolvedFunctionTask).toEqual({ kind: "function", module: "/work/mine.mjs", concurrency: 1, threads: 4 });
+  });
+  test("more Task Managers at least than at most are refused", async () => {
+    await expect(resolve({ ...smallJob, resources: { minTaskManagers: 3 } })).rejects.toMatchObject({ code: "JOB_INVALID", field: "resources.minTaskManagers", value: 3 });
+  });
+});
+
+describe("input", () => {
+  test.each([
+    ["urls.txt", "text"], ["urls", "text"], ["a.csv", "csv"], ["a.TSV", "csv"], ["a.jsonl", "jsonl"], ["a.ndjson", "jsonl"], ["a.parquet", "parquet"], ["a.csv.gz", "csv"],
+    ["*.jpg", "glob"], [".", "folder"], ["-", "stdin"], ["we[i]rd.txt", "text"],
+  ])("%s is read as %s", async (from, format) => {
+    const baseDir = await directoryWith(Object.fromEntries(["urls.txt", "urls", "a.csv", "a.TSV", "a.jsonl", "a.ndjson", "a.parquet", "a.csv.gz", "we[i]rd.txt"].map((name) => [name, ""])));
+    const { job } = await resolve({ ...smallJob, input: from }, { baseDir });
+    expect(job.input.format).toBe(format);
+    if (from !== "-") expect(job.input.from).toMatch(/^\//);
+  });
+
+  test("a pattern's directory does not become a part of the pattern", async () => {
+    const { job } = await resolve({ ...smallJob, input: "*.jpg" }, { baseDir: "/pictures [2024] (new)" });
+    expect(job.input).toMatchObject({ format: "glob", from: "/pictures \\[2024\\] \\(new\\)/*.jpg" });
+  });
+
+  test("a file that is not there is named, with the nearest one", async () => {
+    const baseDir = await directoryWith({ "urls.txt": "" });
+    const missing = resolve({ ...smallJob, input: "url.txt" }, { baseDir });
+    await expect(missing).rejects.toMatchObject({
+      code: "INPUT_NOT_FOUND", field: "input", message: `input: ${path.join(baseDir, "url.txt")} does not exist; did you mean ${path.join(baseDir, "urls.txt")}?`,
+    });
+  });
+
+  test("columns of what has none are refused", async () => {
+    const baseDir = await directoryWith({ "urls.txt": "" });
+    await expect(resolve({ ...smallJob, input: { from: "urls.txt", column: "url" } }, { baseDir })).rejects.toMatchObject({ code: "JOB_INVALID", field: "input.column" });
+  });
+
+  test("what cannot be counted is refused by a policy that counts", async () => {
+    await expect(resolve({ ...smallJob, input: "-", policy: "policy-1" })).rejects.toMatchObject({ code: "INPUT_UNCOUNTED", field: "policy" });
+  });
+});
+
+describe("secrets", () => {
+  const secretive = {
+    ...smallJob,
+    env: { LEVEL: "3", API_TOKEN: "literal-1", OTHER: { env: "THE_OTHER" } },
+    task: { ...smallJob.task, model: "https://h/m.onnx?X-Amz-Signature=sig", download: { headers: { Accept: "image/*", Authorization: "literal-2", "X-Who": { env: "WHO" } } } },
+  };
+  const environment = { THE_OTHER: "value-1", WHO: "value-2" };
+
+  test("are looked up when a Task Manager is started", async () => {
+    const { job } = await resolve(secretive, { environment });
+    expect(taskManagerEnvironment(job, environment)).toEqual({ LEVEL: "3", API_TOKEN: "literal-1", OTHER: "value-1" });
+  });
+
+  test("a variable that is not set is named", async () => {
+    await expect(resolve(secretive, { environment: { WHO: "x" } })).rejects.toMatchObject({
+      code: "ENV_MISSING", field: "env.OTHER", message: "env.OTHER: the environment variable THE_OTHER is not set; set it, or give the value with --set",
+    });
+  });
+
+  test("are recorded as references only", async () => {
+    const { job } = await resolve(secretive, { environment });
+    const record = jobForRecord(job);
+    expect(JSON.stringify(record)).not.toMatch(/literal|value-/);
+    expect(record.env).toEqual({ LEVEL: "3", API_TOKEN: { env: "API_TOKEN" }, OTHER: { env: "THE_OTHER" } });
+    expect(record.task).toMatchObject({ download: { headers: { Accept: "image/*", Authorization: { env: "SPLITRUN_HEADER_AUTHORIZATION" }, "X-Who": { env: "WHO" } } } });
+  });
+
+  test("are in no plan", async () => {
+    const { job, provenance } = await resolve(secretive, { environment });
+    expect(formatPlan(job, provenance) + JSON.stringify(planJson(job, provenance))).not.toMatch(/literal|value-|sig/);
+  });
+});
+
+test.each([
+  { ...smallJob, output: { to: "out", format: "csv", order: "input" }, resources: { maxRamPerWorkerMb: 500, maxTasksPerWorker: 10 }, timeouts: { splitMs: 5000, taskManagerMs: null } },
+  { ...smallJob, policy: "policy-1", taskManagers: 3, backend: "auto" },
+  { ...smallJob, heterogeneousSplits: [5, 3], policy: "none" },
+  { ...smallJob, task: { ...smallJob.task, download: { hostBlockedMs: 77 }, preprocess: { preset: "fast", resize: { width: 300 } }, postprocess: { preset: "off-sample" } } },
+  { ...smallJob, task: { ...smallJob.task, postprocess: { labels: ["x", "y"], topK: 2, activation: "sigmoid" } } },
+  functionJob,
+])("the record of a job, resolved again elsewhere, is the same job: %j", async (written) => {
+  const { job } = await resolve(written, { items: 100 });
+  const again = await resolve(JSON.parse(JSON.stringify(jobForRecord(job))), { items: 100, baseDir: job.baseDir });
+  expect(again.job).toEqual(job);
+});
+
+test("the plan is a table of values and rules", async () => {
+  const { job, provenance } = await resolve({ ...smallJob, attemptsMax: 5 });
+  const lines = formatPlan(job, provenance).split("\n");
+  expect(lines).toHaveLength(provenance.length);
+  expect(lines[0]).toMatch(/^name {2,}job {2,}default$/);
+  expect(lines).toContainEqual(expect.stringMatching(/^attemptsMax {2,}5 {2,}the job$/));
+  expect(lines).toContainEqual(expect.stringMatching(/^timeouts\.jobMs {2,}none {2,}default$/));
+  expect(planJson(job, provenance)).toMatchObject({ job: { attemptsMax: 5 }, values: provenance });
+});

@@ -1,0 +1,230 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { JobInvalidError } from "../../orchestrator/jobs/job-error.ts";
+import { editDistance } from "../../orchestrator/jobs/nearest-name.ts";
+import { jobSchema, parseJob, type Job } from "../../orchestrator/jobs/schema.ts";
+import { refusal, seed, smallJob } from "./jobs-fixture.ts";
+
+const inference = smallJob.task;
+const withTask = (more: object) => ({ ...smallJob, task: { ...inference, ...more } });
+
+describe("a wrong job names the field, the value, what is allowed, and the nearest right name", () => {
+  const policies = "guided, default, none, policy-1, policy-2, policy-3";
+  test.each<[string, unknown, string]>([
+    ["a misspelt field", { ...smallJob, taskManager: 4 }, "taskManager: unknown field with the value 4; did you mean taskManagers?; allowed: name, input, task, "],
+    ["another style of names", { ...smallJob, split_size: 4 }, "split_size: unknown field with the value 4; did you mean splitSize?; allowed: "],
+    ["a field in the wrong place", { ...smallJob, batch: 4 }, "batch: unknown field with the value 4; did you mean task.infer.batch?; allowed: "],
+    ["a nested field", withTask({ infer: { bacth: 4 } }), "task.infer.bacth: unknown field with the value 4; did you mean batch?; allowed: batch, sessions, "],
+    ["a field of another task", withTask({ module: "m.mjs" }), 'task.module: unknown field with the value "m.mjs"; did you mean task.kind function?; allowed: kind, model, '],
+    ["a field like no other", { ...smallJob, xyzzy: true }, "xyzzy: unknown field with the value true; allowed: name, "],
+    ["a number out of bounds", withTask({ infer: { batch: 0 } }), "task.infer.batch: 0 is not allowed; allowed: a whole number from 1 to 4096"],
+    ["a broken number", { ...smallJob, splitSize: 1.5 }, "splitSize: 1.5 is not allowed; allowed: a whole number from 1 to 1000000000"],
+    ["a time beyond Node's timers", { ...smallJob, timeouts: { jobMs: 2 ** 31 } }, "timeouts.jobMs: 2147483648 is not allowed; allowed: a whole number from 1 to 2147483647"],
+    ["text for a number", { ...smallJob, attemptsMax: "3" }, 'attemptsMax: "3" is not allowed; allowed: a whole number from 1 to 100'],
+    ["a misspelt value", { ...smallJob, policy: "guidd" }, `policy: "guidd" is not allowed; did you mean guided?; allowed: ${policies}, or your own as module.mjs#function`],
+    ["a misspelt kind", { ...smallJob, task: { kind: "funktion" } }, 'task.kind: "funktion" is not allowed; did you mean function?; allowed: inference, function'],
+    ["a misspelt preset", withTask({ preprocess: { preset: "torchvision-imagnet" } }), 'task.preprocess.preset: "torchvision-imagnet" is not allowed; did you mean torchvision-imagenet?; allowed: torchvision-imagenet, off-sample, fast'],
+    ["no input", { task: inference }, "input: is missing; allowed: a path, a glob, "],
+    ["no task", { input: [] }, "task: is missing; allowed: an object { model, … } for inference, or { kind: function, module }"],
+    ["no model", { input: [], task: {} }, "task.model: is missing; allowed: the path or http(s) URL of an ONNX file"],
+    ["an item that is not JSON", { ...smallJob, input: ["a", Number.NaN] }, "input.1: null is not allowed; allowed: a JSON value"],
+    ["a URL as the list", { ...smallJob, input: "https://user:pw@host/list.txt?token=abc" }, 'input: "https://host/list.txt?…" is not allowed; allowed: a path, a glob, a folder, -, or a list of items; one URL is a list: [URL]'],
+    ["a model of another scheme", withTask({ model: "ftp://host/m.onnx" }), 'task.model: "ftp://host/m.onnx" is not allowed; allowed: a path, or an http(s) URL'],
+    ["a header that would start another", withTask({ download: { headers: { A: "x\r\nB: y" } } }), "task.download.headers.A: (hidden) is not allowed; allowed: text without line breaks, or { env: NAME }"],
+    ["a header's name", withTask({ download: { headers: { "a b": "x" } } }), "task.download.headers.a b: (hidden) is not allowed; allowed: header names of "],
+    ["a heartbeat that cannot arrive in time", { ...smallJob, heartbeat: { everyMs: 5000 } }, "heartbeat.timeoutMs: 6000 (the default) is not allowed; allowed: at least twice heartbeat.everyMs (5000)"],
+    ["a crop beyond the image", withTask({ preprocess: { resize: { width: 100 } } }), 'task.preprocess.crop: {"width":224,"height":224} (the default) is not allowed; allowed: at most what the image is resized to, 100 × 256; or null for none'],
+    ["three means for gray", withTask({ preprocess: { colorOrder: "gray", std: [1] } }), "task.preprocess.mean: [0.485,0.456,0.406] (the default) is not allowed; allowed: one number for colorOrder gray"],
+    ["a division by zero", withTask({ preprocess: { std: [1, 0, 1] } }), "task.preprocess.std: [1,0,1] is not allowed; allowed: numbers other than 0"],
+    ["two that decide the output", withTask({ postprocess: { preset: "off-sample", topK: 3 } }), "task.postprocess.topK: 3 is not allowed; allowed: nothing beside preset off-sample"],
+    ["a format that is not written when printing", { ...smallJob, output: { to: "print", format: "csv" } }, 'output.format: "csv" is not allowed; allowed: jsonl when printing; give a directory'],
+    ["a format that is none of stdin", { ...smallJob, input: { from: "-", format: "parquet" } }, 'input.format: "parquet" is not allowed; allowed: stdin, text, csv, jsonl for stdin'],
+    ["something else altogether", 17, ": 17 is not allowed; allowed: an object with at least input and task"],
+  ])("%s", (_name, job, expected) => {
+    const lines = refusal(job);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]?.slice(0, expected.length)).toBe(expected);
+  });
+
+  test("all problems come in one error, a line each", () => {
+    const wrong = { ...smallJob, taskManager: 4, splitSize: 0, backend: "lambda", heartbeat: { timeoutMs: 1 } };
+    expect(refusal(wrong).map((line) => line.split(":")[0])).toEqual(["backend", "splitSize", "taskManager", "heartbeat.timeoutMs"]);
+    expect(() => parseJob(wrong)).toThrow(JobInvalidError);
+    try {
+      parseJob(wrong);
+    } catch (error) {
+      const { code, field, value, message } = error as JobInvalidError;
+      expect({ code, field, value }).toEqual({ code: "JOB_INVALID", field: "backend", value: "lambda" });
+      expect(message.split("\n")).toHaveLength(5);
+      expect(message).toMatch(/^the job is wrong in 4 places:\n {2}backend: /);
+    }
+  });
+
+  test("no secret and no signature is in a message", () => {
+    const wrong = {
+      ...smallJob,
+      env: ["hush-1"],
+      output: { to: 3, headers: { a: "hush-2" } },
+      task: { ...inference, model: "s3://b/m.onnx?X-Amz-Signature=hush-3", download: { headers: { Authorization: { env: 1, x: "hush-4" } } }, extra: "https://h/?sig=hush-5" },
+    };
+    const message = refusal(wrong).join("\n");
+    expect(refusal(wrong).length).toBeGreaterThan(4);
+    expect(message).not.toContain("hush");
+  });
+});
+
+describe("what is not built yet is refused with one message each", () => {
+  test.each<[object, string]>([
+    ...["lambda", "ssh", "slurm", "pbs", "sge", "lsf"].map((kind): [object, string] => [{ backend: kind }, `backend: "${kind}" is not built yet; allowed now: sequential, local, auto`]),
+    [{ backend: { kind: "lambda", memoryMb: 3008 } }, 'backend.kind: "lambda" is not built yet; allowed now: sequential, local, auto'],
+    [{ policy: "auto" }, 'policy: "auto" is not built yet; allowed now: guided, default, none, policy-1, policy-2, policy-3'],
+    [{ tune: true }, "tune: true is not built yet; leave it out"],
+    [{ deadlineMs: 5000 }, "deadlineMs: 5000 is not built yet; leave it out"],
+    [{ budget: { maxCostUsd: 3 } }, 'budget: {"maxCostUsd":3} is not built yet; leave it out'],
+    [{ faults: { killPercent: 1 } }, 'faults: {"killPercent":1} is not built yet; allowed now: {}'],
+    [{ speculation: { kind: "remainder" } }, 'speculation: {"kind":"remainder"} is not built yet; allowed now: false'],
+    [{ speculation: true }, "speculation: true is not built yet; allowed now: false"],
+    [{ profile: "cpu" }, 'profile: "cpu" is not built yet; allowed now: off'],
+    [{ share: 2 }, "share: 2 is not built yet; allowed now: 1"],
+    [{ priority: 5 }, "priority: 5 is not built yet; allowed now: 0"],
+    [{ bucket: "b" }, 'bucket: "b" is not built yet; leave it out'],
+    [{ input: "s3://b/p/" }, 'input: "s3://b/p/" is not built yet; allowed now: a path, a glob, a folder, -, or a list of items'],
+    [{ input: { from: "s3://b/p/" } }, 'input.from: "s3://b/p/" is not built yet; allowed now: a path, a glob, a folder, -, or a list of items'],
+    [{ output: "s3://b/p/" }, 'output: "s3://b/p/" is not built yet; allowed now: print, or a directory'],
+    [{ task: { model: "s3://b/m.onnx" } }, 'task.model: "s3://b/m.onnx" is not built yet; allowed now: a path or an http(s) URL'],
+    [{ task: { kind: "command", argv: ["cp", "{input}"] } }, 'task.kind: "command" is not built yet; allowed now: inference, function'],
+    [{ task: { ...inference, download: { perHost: { concurrency: 4 } } } }, 'task.download.perHost: {"concurrency":4} is not built yet; allowed now: {}'],
+  ])("%j", (more, expected) => {
+    expect(refusal({ ...smallJob, ...more })).toEqual([expected]);
+  });
+
+  test("their neutral values are accepted", () => {
+    const job = {
+      ...smallJob,
+      task: { ...inference, download: { kind: "async", perHost: {} }, preprocess: { kind: "thread" } },
+      speculation: false, faults: {}, profile: "off", share: 1, priority: 0, budget: {},
+    };
+    expect(refusal(job)).toEqual([]);
+    expect(parseJob(job)).not.toHaveProperty("profile");
+  });
+
+  test("none of their names is among what is allowed", () => {
+    const allowed = refusal({ ...smallJob, xyzzy: 1, backend: "x", policy: "x", task: { ...inference, download: { xyzzy: 1 } } }).join("\n").replace(/unknown field with the value.*?;/g, "");
+    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|budget|faults|profile|perHost|s3:|bucket|command/);
+  });
+});
+
+test("what a JS caller leaves undefined is absent", () => {
+  expect(parseJob({ ...smallJob, name: undefined, input: { from: "x", limit: undefined } })).toEqual({ ...smallJob, input: { from: "x" } });
+});
+
+test("a task without a kind is inference", () => {
+  expect(parseJob({ input: [], task: { model: "m.onnx" } }).task).toEqual({ kind: "inference", model: "m.onnx" });
+});
+
+test("a list of 200 000 inputs is accepted as it is", () => {
+  const input = Array.from({ length: 200_000 }, (_, index) => `http://host/${index}.jpg`);
+  expect(parseJob({ ...smallJob, input }).input).toEqual(input);
+});
+
+// ---- properties ----
+
+const whole = (max: number) => fc.integer({ min: 1, max });
+const some = <Fields extends Record<string, fc.Arbitrary<unknown>>>(fields: Fields) => fc.record(fields, { requiredKeys: [] });
+const name = fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_]{0,8}$/).filter((text) => text !== "__proto__");
+const reference = fc.oneof(fc.stringMatching(/^[ -~]{0,10}$/), fc.record({ env: name }));
+const filename = fc.stringMatching(/^[a-z]{1,8}\.[a-z]{1,4}$/);
+
+const validTask = fc.oneof(
+  fc.record({
+    kind: fc.constant("inference"),
+    model: filename,
+    download: some({
+      kind: fc.constant("async"), concurrency: whole(1024), timeoutMs: whole(10 ** 6), idleTimeoutMs: whole(10 ** 6),
+      maxBytes: whole(10 ** 9), redirectsMax: fc.integer({ min: 0, max: 100 }), hostBlockedMs: whole(10 ** 6),
+      headers: fc.dictionary(name, reference, { noNullPrototype: true }), certificateAuthorities: fc.array(filename, { maxLength: 2 }),
+    }),
+    preprocess: some({
+      preset: fc.constantFrom("torchvision-imagenet", "off-sample", "fast"), kind: fc.constant("thread"), concurrency: whole(64), maxPixels: whole(10 ** 9),
+      resize: some({ width: fc.integer({ min: 224, max: 999 }), height: fc.integer({ min: 224, max: 999 }), fit: fc.constantFrom("shorter-side", "fill") }),
+      crop: fc.constantFrom(null, { width: 10, height: 20 }), colorOrder: fc.constantFrom("rgb", "bgr"), layout: fc.constantFrom("nchw", "nhwc"),
+      scale: fc.double({ noNaN: true, min: 0.001, max: 1 }), mean: fc.constant([0, 0, 0]), std: fc.constant([1, 1, 1]),
+    }),
+    infer: some({ batch: whole(4096), sessions: whole(256), batchWaitMs: whole(60_000), executionProviders: fc.constant(["cpu"]) }),
+    postprocess: fc.oneof(some({ activation: fc.constantFrom("softmax", "sigmoid", "none"), topK: whole(10), labels: fc.oneof(filename, fc.constant(["a", "b"])) }), fc.constant({ preset: "off-sample" })),
+  }, { requiredKeys: ["kind", "model"] }),
+  fc.record({ kind: fc.constant("function"), module: filename, concurrency: whole(1024), threads: whole(256) }, { requiredKeys: ["kind", "module"] }),
+);
+
+const validJob = fc.record({
+  name: fc.stringMatching(/^[ -~]{1,20}$/),
+  input: fc.oneof(filename, fc.constant("-"), fc.array(fc.jsonValue(), { maxLength: 3 }), fc.record({ from: filename, limit: whole(10 ** 9), column: name, id: name, weight: name }, { requiredKeys: ["from"] })),
+  task: validTask,
+  backend: fc.oneof(fc.constantFrom("sequential", "local", "auto"), fc.record({ kind: fc.constantFrom("sequential", "local", "auto") })),
+  policy: fc.constantFrom("guided", "default", "none", "policy-1", "policy-2", "policy-3", "mine.mjs#policy"),
+  splitSize: whole(10 ** 9),
+  taskManagers: whole(10_000),
+  heterogeneousSplits: fc.array(whole(1000), { maxLength: 4 }),
+  resources: some({ maxRamPerWorkerMb: whole(10 ** 6), coresPerWorker: whole(64), workersPerNode: whole(64), maxTasksPerWorker: whole(1000), minTaskManagers: whole(64) }),
+  env: fc.dictionary(name, reference, { noNullPrototype: true }),
+  keepAlive: fc.boolean(),
+  heartbeat: some({ reportMs: whole(5000), everyMs: whole(1000), timeoutMs: fc.integer({ min: 4000, max: 9000 }) }),
+  speculation: fc.constant(false),
+  attemptsMax: whole(100),
+  tolerate: some({ failedItemsPercent: fc.double({ min: 0, max: 100, noNaN: true }) }),
+  timeouts: some({ itemMs: whole(10 ** 9), taskManagerMs: fc.option(whole(10 ** 9)), splitMs: fc.option(whole(10 ** 9)), jobMs: fc.option(whole(10 ** 9)) }),
+  output: fc.oneof(fc.constant("print"), filename, fc.record({ to: filename, format: fc.constantFrom("jsonl", "csv", "parquet"), order: fc.constantFrom("completion", "input") }, { requiredKeys: ["to"] })),
+}, { requiredKeys: ["input", "task"] });
+
+test("every valid job is accepted as it is, again and again, and survives JSON", () => {
+  fc.assert(fc.property(validJob, (job) => {
+    const parsed = parseJob(job);
+    expect(parsed).toEqual(job);
+    expect(parseJob(JSON.parse(JSON.stringify(parsed)))).toEqual(JSON.parse(JSON.stringify(job)));
+  }), { seed, numRuns: 150 });
+});
+
+const nested: readonly (readonly [string, (field: object) => unknown])[] = [
+  ...Object.keys(jobSchema.shape).map((field) => [field, (mutated: object) => ({ ...smallJob, ...mutated })] as const),
+  ...["concurrency", "timeoutMs", "maxBytes", "headers"].map((field) => [field, (mutated: object) => withTask({ download: mutated })] as const),
+  ...["preset", "maxPixels", "resize", "colorOrder", "layout", "dtype"].map((field) => [field, (mutated: object) => withTask({ preprocess: mutated })] as const),
+  ...["batch", "sessions", "intraOpThreads", "interOpThreads"].map((field) => [field, (mutated: object) => withTask({ infer: mutated })] as const),
+  ...["itemMs", "taskManagerMs", "splitMs", "jobMs"].map((field) => [field, (mutated: object) => ({ ...smallJob, timeouts: mutated })] as const),
+];
+
+test("a field's name with one letter wrong is refused, and the right one is suggested", () => {
+  const mutation = fc.record({ target: fc.constantFrom(...nested), at: fc.nat(30), letter: fc.constantFrom(..."abcxyzQ_"), how: fc.constantFrom("insert", "delete", "replace", "swap") });
+  fc.assert(fc.property(mutation, ({ target: [field, put], at, letter, how }) => {
+    const place = at % field.length;
+    const [head, tail] = [field.slice(0, place), field.slice(place)];
+    const mutated = {
+      insert: head + letter + tail,
+      delete: head + tail.slice(1),
+      replace: head + letter + tail.slice(1),
+      swap: head + (tail[1] ?? "") + (tail[0] ?? "") + tail.slice(2),
+    }[how];
+    fc.pre(mutated !== "" && editDistance(mutated, field) === 1);
+    const lines = refusal(put({ [mutated]: 1 }));
+    const line = lines.find((text) => text.includes("unknown field"));
+    if (line === undefined) {
+      // Another field's name, or one that is not built yet: then it is not taken for this one.
+      expect(put({ [mutated]: 1 }) as Job).not.toHaveProperty(field, 1);
+      return;
+    }
+    const meant = /did you mean (\S+)\?/.exec(line)?.[1] ?? "";
+    expect(editDistance(mutated.toLowerCase().replaceAll("_", ""), (meant.split(".").at(-1) ?? "").toLowerCase())).toBeLessThanOrEqual(1);
+  }), { seed, numRuns: 300 });
+});
+
+test("whatever is given as a job, it is accepted or refused with the field", () => {
+  fc.assert(fc.property(fc.anything(), fc.constantFrom(...Object.keys(jobSchema.shape)), (value, field) => {
+    for (const job of [value, { ...smallJob, [field]: value }]) {
+      try {
+        parseJob(job);
+      } catch (error) {
+        expect(error).toBeInstanceOf(JobInvalidError);
+        expect((error as JobInvalidError).problems.length).toBeGreaterThan(0);
+      }
+    }
+  }), { seed, numRuns: 300 });
+});
