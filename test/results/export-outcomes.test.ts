@@ -111,6 +111,13 @@ describe("results written to another file", () => {
     expect(text).toBe('index,id,input,a,b,error_code,error_stage,error_message,attempts\n0,,http://h/0,"",,,,,1\n');
   });
 
+  test("quote what would end a CSV cell or line", async () => {
+    const text = await readFile(await written([outcomeOf(0, ["a", "b"]), ...["c\nd", "e\rf", "g,h", 'i"j', "k l"].map((one) => outcomeOf(1, one))], "csv"), "utf8");
+    expect(text.split("http://h/").slice(1).map((line) => line.slice(2, line.lastIndexOf(",,,,")))).toEqual([
+      '"[""a"",""b""]"', '"c\nd"', '"e\rf"', '"g,h"', '"i""j"', "k l",
+    ]);
+  });
+
   test("may be none", async () => {
     expect(await csvOf([])).toEqual([]);
     expect(await parquetOf([])).toEqual([]);
