@@ -89,7 +89,9 @@ interface Model {
 
 async function modelOfFile(model: string, cache: ContentCache): Promise<Model> {
   await requireFile(model, "task.model", "MODEL");
-  const file = await cache.keepFile(model);
+  const file = await cache.keepFile(model).catch((cause: unknown) => {
+    throw cause instanceof SplitrunError ? cause : unreadable("MODEL", "task.model", model, cause);
+  });
   return { artifact: artifactOf(file, path.basename(model)), file };
 }
 
@@ -144,16 +146,21 @@ async function readSmallFile(file: string, field: string, kind: Kind, bytesMax: 
   if (bytes > bytesMax) {
     throw new SplitrunError(`${field}: ${file} has ${bytes} bytes; allowed: up to ${bytesMax}`, { code: `${kind}_INVALID`, field, value: file });
   }
-  return readFile(file, "utf8");
+  return readFile(file, "utf8").catch((cause: unknown) => {
+    throw unreadable(kind, field, file, cause);
+  });
+}
+
+function unreadable(kind: Kind, field: string, file: string, cause: unknown): SplitrunError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new SplitrunError(`${field}: ${file} cannot be read: ${why}`, { code: `${kind}_UNREADABLE`, field, value: file, cause });
 }
 
 /** @returns its size */
 async function requireFile(file: string, field: string, kind: Kind): Promise<number> {
   const found = await stat(file).catch((error: NodeJS.ErrnoException) => error);
   if (found instanceof Error) {
-    if (found.code !== "ENOENT" && found.code !== "ENOTDIR") {
-      throw new SplitrunError(`${field}: ${file} cannot be read: ${found.message}`, { code: `${kind}_UNREADABLE`, field, value: file, cause: found });
-    }
+    if (found.code !== "ENOENT" && found.code !== "ENOTDIR") throw unreadable(kind, field, file, found);
     const meant = await nearestFile(file);
     throw new SplitrunError(`${field}: ${file} does not exist${meant === null ? "" : `; did you mean ${meant}?`}`, { code: `${kind}_NOT_FOUND`, field, value: file });
   }

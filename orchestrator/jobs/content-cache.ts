@@ -45,6 +45,9 @@ export async function openContentCache(directory: string): Promise<ContentCache>
       await chmod(temporary, 0o600);
       await rename(temporary, placeOf(sha256, ending));
       return { sha256, bytes, path: placeOf(sha256, ending) };
+    } catch (cause) {
+      if (!isFull(cause)) throw cause;
+      throw new SplitrunError(`the cache ${directory} is full: ${cause.message}; make room, or set SPLITRUN_CACHE_DIR to another disk`, { code: "CACHE_UNUSABLE", value: directory, cause });
     } finally {
       await rm(temporary, { force: true });
     }
@@ -84,6 +87,10 @@ async function privateDirectory(directory: string): Promise<void> {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new SplitrunError(`the cache ${directory} cannot be used: ${why}; set SPLITRUN_CACHE_DIR to a directory of yours`, { code: "CACHE_UNUSABLE", value: directory, cause });
   }
+}
+
+function isFull(cause: unknown): cause is Error {
+  return cause instanceof Error && "code" in cause && (cause.code === "ENOSPC" || cause.code === "EDQUOT");
 }
 
 async function copyHashed(from: string, to: string): Promise<{ readonly sha256: string; readonly bytes: number }> {

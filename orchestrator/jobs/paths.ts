@@ -5,7 +5,8 @@ import { nearestName } from "./nearest-name.ts";
 import { isPlainObject } from "./problems.ts";
 
 const scheme = /^[a-z][a-z0-9+.-]*:\/\//i;
-const globCharacters = /[*?[\]{}()!@+|\\]/;
+/** A lone `+`, `@` or `(` is common in file names. */
+const globPattern = /[*?]|\[.*\]|\{.*\}|[!@+]\(/;
 
 /** `https`, `s3`; null: a path. */
 export function schemeOf(text: string): string | null {
@@ -13,7 +14,7 @@ export function schemeOf(text: string): string | null {
 }
 
 export function looksLikeGlob(text: string): boolean {
-  return globCharacters.test(text);
+  return globPattern.test(text);
 }
 
 /** The job with its paths made absolute. Looks at nothing else: the job may still be wrong in every way. */

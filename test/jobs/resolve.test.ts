@@ -170,6 +170,7 @@ describe("input", () => {
   test("a file that is not there is named, with the nearest one", async () => {
     const baseDir = await directoryWith({ "urls.txt": "" });
     const missing = resolve({ ...smallJob, input: "url.txt" }, { baseDir });
+    await expect(resolve({ ...smallJob, input: "photos@2x (new)+1!.txt" }, { baseDir })).rejects.toMatchObject({ code: "INPUT_NOT_FOUND" });
     await expect(missing).rejects.toMatchObject({
       code: "INPUT_NOT_FOUND", field: "input", message: `input: ${path.join(baseDir, "url.txt")} does not exist; did you mean ${path.join(baseDir, "urls.txt")}?`,
     });
