@@ -30,7 +30,8 @@ export const presets: Readonly<Record<PreprocessPresetName, PreprocessPreset>> =
   },
   /**
    * libvips' own resize of the shorter side to 256 and its centre crop, shrinking large JPEG while decoding. The same
-   * part of the image as `torchvision-imagenet`, other values: up to 0.3 apart in single normalised pixels.
+   * part of the image as `torchvision-imagenet`, other values: up to 0.3 apart in single normalised pixels, more
+   * where it shrank while decoding.
    */
   fast: {
     ...imageNet,

@@ -52,7 +52,7 @@ function wholeAxis(resized: number): AxisView {
 }
 
 /** torchvision's center_crop: pads by half the difference, truncated, or crops at half of it, rounded half to even. */
-export function centred(view: AxisView, size: number): AxisView {
+function centred(view: AxisView, size: number): AxisView {
   const offset = size > view.size ? -Math.floor((size - view.size) / 2) : roundHalfToEven((view.size - size) / 2);
   const first = Math.max(view.start, offset);
   const end = Math.min(view.start + view.count, offset + size);

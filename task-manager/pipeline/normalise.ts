@@ -34,6 +34,7 @@ export function createTensorWriter(spec: TensorSpec): TensorWriter {
   const lookup = lookupTable(spec, channels);
   const convert = valueConverter(spec.dtype);
   const places = channelPlaces(spec, channels);
+  const linears = places.map((_, channel) => linear(spec, channel));
   const step = spec.layout === "nchw" ? 1 : channels;
   const rowStep = spec.width * step;
 
@@ -52,13 +53,9 @@ export function createTensorWriter(spec: TensorSpec): TensorWriter {
       else lookUpRgb(target, samples, offset, count, lookup, at, places, step);
     },
     floats(target, samples, { row, start, count }) {
-      places.forEach((place, channel) => {
-        const { factor, offset } = linear(spec, channel);
-        let at = place + row * rowStep + start * step;
-        for (let sample = channel; sample < count * channels; sample += channels, at += step) {
-          target[at] = convert((samples[sample] ?? 0) * factor + offset);
-        }
-      });
+      const at = row * rowStep + start * step;
+      if (spec.dtype === "float32" && channels === 3) scaleRgb(target, samples, count, linears, at, places, step);
+      else convertAll(target, samples, count, linears, convert, at, places, step);
     },
   };
 }
@@ -82,9 +79,17 @@ function newTensorData(dtype: PreprocessSpec["dtype"], length: number): TensorDa
   }
 }
 
+/** value = pixel * factor + offset. */
+interface Linear {
+  readonly factor: number;
+  readonly offset: number;
+}
+
+const asItIs: Linear = { factor: 1, offset: 0 };
+
 /** `channel` counts R, G, B; the tensor's mean and std are in its own order. */
-function linear(spec: TensorSpec, channel: number): { readonly factor: number; readonly offset: number } {
-  if (spec.dtype === "uint8") return { factor: 1, offset: 0 };
+function linear(spec: TensorSpec, channel: number): Linear {
+  if (spec.dtype === "uint8") return asItIs;
   const position = tensorChannel(spec, channel);
   const mean = spec.mean[position] ?? 0;
   const std = spec.std[position] ?? 1;
@@ -131,6 +136,39 @@ function lookUpGray(
   target: TensorData, samples: Uint8Array, offset: number, count: number, lookup: TensorData, at: number, step: number,
 ): void {
   for (let index = 0; index < count; index++) target[at + index * step] = lookup[samples[offset + index] ?? 0] ?? 0;
+}
+
+/** The usual case of `convertAll`, in half of its time. */
+function scaleRgb(
+  target: TensorData, samples: Float64Array, count: number, linears: readonly Linear[],
+  at: number, places: readonly number[], step: number,
+): void {
+  const { factor: redFactor, offset: redOffset } = linears[0] ?? asItIs;
+  const { factor: greenFactor, offset: greenOffset } = linears[1] ?? asItIs;
+  const { factor: blueFactor, offset: blueOffset } = linears[2] ?? asItIs;
+  let red = at + (places[0] ?? 0);
+  let green = at + (places[1] ?? 0);
+  let blue = at + (places[2] ?? 0);
+  for (let sample = 0; sample < count * 3; sample += 3) {
+    target[red] = (samples[sample] ?? 0) * redFactor + redOffset;
+    target[green] = (samples[sample + 1] ?? 0) * greenFactor + greenOffset;
+    target[blue] = (samples[sample + 2] ?? 0) * blueFactor + blueOffset;
+    red += step;
+    green += step;
+    blue += step;
+  }
+}
+
+function convertAll(
+  target: TensorData, samples: Float64Array, count: number, linears: readonly Linear[],
+  convert: (value: number) => number, at: number, places: readonly number[], step: number,
+): void {
+  linears.forEach(({ factor, offset }, channel) => {
+    const to = at + (places[channel] ?? 0);
+    for (let pixel = 0; pixel < count; pixel++) {
+      target[to + pixel * step] = convert((samples[pixel * linears.length + channel] ?? 0) * factor + offset);
+    }
+  });
 }
 
 const float = new Float32Array(1);

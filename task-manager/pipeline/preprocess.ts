@@ -1,8 +1,8 @@
 import type { PreprocessSpec } from "../protocol.ts";
 import { TaskRefused } from "../tasks/types.ts";
-import { decode, type LibvipsResize } from "./decode.ts";
+import { decode, decodeView, type LibvipsKernel } from "./decode.ts";
 import { ItemFailure } from "./failure.ts";
-import { centred, viewOf, type AxisView, type View } from "./geometry.ts";
+import { viewOf, type View } from "./geometry.ts";
 import { createTensorWriter, type TensorData, type TensorWriter } from "./normalise.ts";
 import { toGray, type Pixels } from "./pixels.ts";
 import { createAlignCornersResize } from "./resize-align-corners.ts";
@@ -31,7 +31,7 @@ export function createPreprocessor(spec: PreprocessSpec): Preprocessor {
   checkSpec(spec);
   const { width, height } = spec.crop ?? spec.resize;
   const writer = createTensorWriter({ ...spec, width, height });
-  const painter = createPainter(spec, writer);
+  const paint = createPainter(spec, writer);
   const { channels } = writer;
   const length = channels * width * height;
 
@@ -41,22 +41,16 @@ export function createPreprocessor(spec: PreprocessSpec): Preprocessor {
     length,
     async run(encoded, target) {
       checkTarget(target, spec.dtype, length);
-      const pixels = await decode(encoded, spec.maxPixels, painter.decodeTo);
-      try {
-        painter.paint(writer.channels === 1 ? toGray(pixels) : pixels, target);
-      } catch (error) {
-        throw preprocessFailure(error, pixels);
-      }
+      await paint(encoded, target);
     },
   };
 }
 
-/** Brings decoded pixels into the tensor. Synchronous, so overlapping runs can share its buffers. */
-interface Painter {
-  /** What libvips makes of the image while decoding; null: nothing. */
-  readonly decodeTo: LibvipsResize | null;
-  paint(pixels: Pixels, target: TensorData): void;
-}
+/**
+ * Brings an image into the tensor. After decoding all is synchronous, so that overlapping runs can share a kernel's
+ * buffers.
+ */
+type Painter = (encoded: Uint8Array, target: TensorData) => Promise<void>;
 
 function createPainter(spec: PreprocessSpec, writer: TensorWriter): Painter {
   switch (spec.resize.kernel) {
@@ -68,59 +62,49 @@ function createPainter(spec: PreprocessSpec, writer: TensorWriter): Painter {
 
 function pillowPainter(spec: PreprocessSpec, writer: TensorWriter): Painter {
   const resize = createPillowResize();
-  return {
-    decodeTo: null,
-    paint(pixels, target) {
-      const view = viewOf(pixels.width, pixels.height, spec);
-      fillPadding(view, writer, target);
-      const { start, count } = view.columns;
+  return async (encoded, target) => {
+    const pixels = inChannelsOf(writer, await decode(encoded, spec.maxPixels));
+    const view = viewOf(pixels.width, pixels.height, spec);
+    const { start, count } = view.columns;
+    fillPadding(view, writer, target);
+    try {
       resize(pixels, view, (samples, y) => {
         writer.bytes(target, samples, 0, { row: view.rows.start + y, start, count });
       });
-    },
+    } catch (error) {
+      throw resizeFailure(error, pixels);
+    }
   };
 }
 
 function alignCornersPainter(spec: PreprocessSpec, writer: TensorWriter): Painter {
   const resize = createAlignCornersResize();
-  return {
-    decodeTo: null,
-    paint(pixels, target) {
-      const view = viewOf(pixels.width, pixels.height, spec);
-      fillPadding(view, writer, target);
-      const { start, count } = view.columns;
-      resize(pixels, view, (samples, y) => {
-        writer.floats(target, samples, { row: view.rows.start + y, start, count });
-      });
-    },
+  return async (encoded, target) => {
+    const pixels = inChannelsOf(writer, await decode(encoded, spec.maxPixels));
+    const view = viewOf(pixels.width, pixels.height, spec);
+    const { start, count } = view.columns;
+    fillPadding(view, writer, target);
+    resize(pixels, view, (samples, y) => {
+      writer.floats(target, samples, { row: view.rows.start + y, start, count });
+    });
   };
 }
 
-/** The square at the centre of a `shorter-side` image holds the crop, so libvips need not make the rest of it. */
-function libvipsPainter(spec: PreprocessSpec, kernel: LibvipsResize["kernel"], writer: TensorWriter): Painter {
-  const { width, fit } = spec.resize;
-  const decodeTo: LibvipsResize = fit === "shorter-side"
-    ? { width, height: width, fit: "cover", kernel }
-    : { width, height: spec.resize.height, fit, kernel };
-  const view: View = {
-    columns: cropped(decodeTo.width, spec.crop?.width ?? decodeTo.width),
-    rows: cropped(decodeTo.height, spec.crop?.height ?? decodeTo.height),
-  };
-  return {
-    decodeTo,
-    paint(pixels, target) {
-      fillPadding(view, writer, target);
-      const { columns, rows } = view;
-      for (let y = 0; y < rows.count; y++) {
-        const offset = ((rows.from + y) * pixels.width + columns.from) * pixels.channels;
-        writer.bytes(target, pixels.data, offset, { row: rows.start + y, start: columns.start, count: columns.count });
-      }
-    },
+function libvipsPainter(spec: PreprocessSpec, kernel: LibvipsKernel, writer: TensorWriter): Painter {
+  return async (encoded, target) => {
+    const decoded = await decodeView(encoded, { maxPixels: spec.maxPixels, kernel, viewOf: (width, height) => viewOf(width, height, spec) });
+    const pixels = inChannelsOf(writer, decoded.pixels);
+    const { columns, rows } = decoded.view;
+    fillPadding(decoded.view, writer, target);
+    for (let y = 0; y < rows.count; y++) {
+      const offset = y * pixels.width * pixels.channels;
+      writer.bytes(target, pixels.data, offset, { row: rows.start + y, start: columns.start, count: columns.count });
+    }
   };
 }
 
-function cropped(size: number, crop: number): AxisView {
-  return centred({ resized: size, from: 0, count: size, start: 0, size }, crop);
+function inChannelsOf(writer: TensorWriter, pixels: Pixels): Pixels {
+  return writer.channels === 1 ? toGray(pixels) : pixels;
 }
 
 function fillPadding({ columns, rows }: View, writer: TensorWriter, target: TensorData): void {
@@ -134,9 +118,6 @@ function checkSpec(spec: PreprocessSpec): void {
   if (resize.fit === "shorter-side" && crop === null) {
     throw refused("crop", "fit shorter-side leaves the longer side open: give a crop, or fit cover, contain or fill");
   }
-  if (resize.fit === "shorter-side" && isLibvips(resize.kernel) && crop !== null && Math.max(crop.width, crop.height) > resize.width) {
-    throw refused("crop", `a crop wider than the shorter side (${resize.width}) needs kernel pillow-bilinear or align-corners`);
-  }
   if (spec.dtype === "uint8") return;
   const channels = spec.colorOrder === "gray" ? 1 : 3;
   for (const field of ["mean", "std"] as const) {
@@ -145,10 +126,6 @@ function checkSpec(spec: PreprocessSpec): void {
     }
   }
   if (spec.std.includes(0)) throw refused("std", "0 is no divisor");
-}
-
-function isLibvips(kernel: PreprocessSpec["resize"]["kernel"]): boolean {
-  return kernel !== "pillow-bilinear" && kernel !== "align-corners";
 }
 
 function refused(field: string, message: string): TaskRefused {
@@ -163,7 +140,7 @@ function checkTarget(target: TensorData, dtype: PreprocessSpec["dtype"], length:
   throw new TypeError(`target is ${target.constructor.name} of ${target.length}, not ${arrays[dtype].name} of ${length}`);
 }
 
-function preprocessFailure(error: unknown, { width, height }: Pixels): ItemFailure {
+function resizeFailure(error: unknown, { width, height }: Pixels): ItemFailure {
   const reason = error instanceof Error ? error.message : String(error);
   return new ItemFailure(`cannot resize the image of ${width} x ${height} pixels: ${reason}`, {
     code: "PREPROCESS_FAILED", stage: "preprocess", retryable: false, cause: error,

@@ -22,10 +22,11 @@ export function createAlignCornersResize(): AlignCornersResize {
     const rowSamples = width * channels;
     const samples = view.columns.count * channels;
     if (row.length !== samples) row = new Float64Array(samples);
+    const sampleRow = channels === 1 ? sampleGrayRow : sampleRgbRow;
     for (let y = 0; y < view.rows.count; y++) {
       const above = (rows.lower[y] ?? 0) * rowSamples;
       const below = (rows.upper[y] ?? 0) * rowSamples;
-      sampleRow(data, above, below, rows.fraction[y] ?? 0, columns, channels, row);
+      sampleRow(data, above, below, rows.fraction[y] ?? 0, columns, row);
       emit(row, y);
     }
   };
@@ -61,20 +62,36 @@ function reusedGrid(last: Grid | null, inputSize: number, view: AxisView, stride
   return same ? last : gridOf(inputSize, view, stride);
 }
 
-function sampleRow(
-  data: Uint8Array, above: number, below: number, down: number, columns: Grid, channels: number, row: Float64Array,
-): void {
+/** Gray and RGB apart: a loop over channels inside costs half as much again. */
+function sampleGrayRow(data: Uint8Array, above: number, below: number, down: number, columns: Grid, row: Float64Array): void {
   const { lower, upper, fraction } = columns;
-  for (let x = 0, out = 0; x < fraction.length; x++) {
+  for (let x = 0; x < fraction.length; x++) {
     const left = lower[x] ?? 0;
     const right = upper[x] ?? 0;
-    const across = fraction[x] ?? 0;
-    for (let channel = 0; channel < channels; channel++, out++) {
-      const topLeft = data[above + left + channel] ?? 0;
-      const bottomLeft = data[below + left + channel] ?? 0;
-      const top = topLeft + across * ((data[above + right + channel] ?? 0) - topLeft);
-      const bottom = bottomLeft + across * ((data[below + right + channel] ?? 0) - bottomLeft);
-      row[out] = top + down * (bottom - top);
-    }
+    row[x] = sample(data, above + left, above + right, below + left, below + right, fraction[x] ?? 0, down);
   }
+}
+
+function sampleRgbRow(data: Uint8Array, above: number, below: number, down: number, columns: Grid, row: Float64Array): void {
+  const { lower, upper, fraction } = columns;
+  for (let x = 0, out = 0; x < fraction.length; x++, out += 3) {
+    const topLeft = above + (lower[x] ?? 0);
+    const topRight = above + (upper[x] ?? 0);
+    const bottomLeft = below + (lower[x] ?? 0);
+    const bottomRight = below + (upper[x] ?? 0);
+    const across = fraction[x] ?? 0;
+    row[out] = sample(data, topLeft, topRight, bottomLeft, bottomRight, across, down);
+    row[out + 1] = sample(data, topLeft + 1, topRight + 1, bottomLeft + 1, bottomRight + 1, across, down);
+    row[out + 2] = sample(data, topLeft + 2, topRight + 2, bottomLeft + 2, bottomRight + 2, across, down);
+  }
+}
+
+function sample(
+  data: Uint8Array, topLeft: number, topRight: number, bottomLeft: number, bottomRight: number, across: number, down: number,
+): number {
+  const left = data[topLeft] ?? 0;
+  const leftBelow = data[bottomLeft] ?? 0;
+  const top = left + across * ((data[topRight] ?? 0) - left);
+  const bottom = leftBelow + across * ((data[bottomRight] ?? 0) - leftBelow);
+  return top + down * (bottom - top);
 }
