@@ -38,7 +38,7 @@ export function downloadFailure(code: ItemErrorCode, message: string, retryable:
 }
 
 export function tooLarge(maxBytes: number): ItemFailure {
-  return downloadFailure("DOWNLOAD_TOO_LARGE", `larger than ${maxBytes} bytes (task.download.maxBytes)`, false);
+  return downloadFailure("DOWNLOAD_TOO_LARGE", `larger than the ${maxBytes} bytes allowed`, false);
 }
 
 export function forbiddenAddress(url: URL, address: string): ItemFailure {

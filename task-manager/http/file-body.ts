@@ -75,6 +75,7 @@ export class FileBody implements BodySink<FileContent> {
       yield chunk;
     }
   }
+
   #failureOf(error: unknown): Error {
     if (error instanceof ItemFailure) return error;
     // Errors of the disk name the system call that failed, those of a decoder do not.

@@ -27,7 +27,7 @@ async function readWhole(file: FileHandle, path: string, maxBytes: number): Prom
   if (!stats.isFile()) throw failure("INPUT_UNREADABLE", `${path} is ${stats.isDirectory() ? "a folder" : "not a regular file"}`, false);
   if (stats.size === 0) throw failure("DOWNLOAD_EMPTY", `${path} is empty (0 bytes)`, false);
   if (stats.size > maxBytes) {
-    throw failure("INPUT_TOO_LARGE", `${path} has ${stats.size} bytes, more than ${maxBytes} (task.download.maxBytes)`, false);
+    throw failure("INPUT_TOO_LARGE", `${path} has ${stats.size} bytes, more than the ${maxBytes} allowed`, false);
   }
   const bytes = Buffer.allocUnsafeSlow(stats.size);
   for (let length = 0; length < bytes.length;) {

@@ -1,11 +1,12 @@
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { MessageChannel } from "node:worker_threads";
+import { MessageChannel, Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createDownloader } from "../../task-manager/pipeline/download.ts";
 import type { Downloader } from "../../task-manager/pipeline/download.ts";
@@ -218,6 +219,25 @@ describe("what cannot be downloaded is that item's error, and its neighbours go 
       expect(failure.message).not.toContain("s3cret");
     }
   });
+});
+
+test("a thread that was too busy to read what had come in time does not blame the server", async () => {
+  // Of another thread, so that it answers while this one stands still.
+  const answering = new Worker(`
+    const { createServer } = require("node:http");
+    const { parentPort } = require("node:worker_threads");
+    const server = createServer((request, response) => {
+      parentPort.postMessage("asked");
+      setTimeout(() => response.end("in time"), 100);
+    });
+    server.listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));
+  `, { eval: true });
+  const [port] = await once(answering, "message") as [number];
+  const downloading = downloaderWith({ idleTimeoutMs: 500 }).download(`http://127.0.0.1:${port}/`);
+  await once(answering, "message");
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
+  expect((await downloading).bytes.toString()).toBe("in time");
+  await answering.terminate();
 });
 
 describe("a host that asks for fewer requests", () => {
