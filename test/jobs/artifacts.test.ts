@@ -249,6 +249,18 @@ describe("the fingerprint", () => {
   });
 });
 
+test("the fingerprint of a module does not say how far away its dependencies are", async () => {
+  const root = await temporaryDirectory();
+  for (const folder of ["node_modules/dep", "one", "two/deep"]) await mkdir(path.join(root, folder), { recursive: true });
+  await writeFile(path.join(root, "node_modules/dep/index.js"), "exports.x = 1;");
+  const fingerprints: string[] = [];
+  for (const folder of ["one", "two/deep"]) {
+    await writeFile(path.join(root, folder, "mine.mjs"), 'import { x } from "dep"; export default () => x;');
+    fingerprints.push((await prepare(withModule("mine.mjs"), { cacheDir: path.join(root, "cache"), baseDir: path.join(root, folder) })).fingerprint);
+  }
+  expect(fingerprints[0]).toBe(fingerprints[1]);
+});
+
 test("the cache is where the user wants it, else in the user's cache directory", () => {
   expect(defaultCacheDir({ SPLITRUN_CACHE_DIR: "/fast/disk", XDG_CACHE_HOME: "/x" })).toBe("/fast/disk");
   expect(defaultCacheDir({ XDG_CACHE_HOME: "/x" })).toBe("/x/splitrun");
