@@ -1,6 +1,6 @@
 import { SplitrunError } from "../errors.ts";
+import { nearestName } from "../jobs/nearest-name.ts";
 import type { InputSpec } from "../jobs/types.ts";
-import { nearestName } from "./source-file.ts";
 
 /** Places of the columns that matter, or null where there is none. */
 export interface Columns {

@@ -84,8 +84,13 @@ async function measure(file: WalkedFile, root: string): Promise<SourceItem | nul
 
 /** The part of a pattern that is plain, and the rest. */
 function splitPattern(pattern: string): { readonly root: string; readonly glob: string } {
-  const { base, glob } = picomatch.scan(pattern, { unescape: true });
-  return glob === "" ? { root: dirname(pattern), glob: basename(pattern) } : { root: base === "" ? "/" : base, glob };
+  const { base, glob } = picomatch.scan(pattern);
+  if (glob === "") return { root: unescaped(dirname(pattern)), glob: basename(pattern) };
+  return { root: base === "" ? "/" : unescaped(base), glob };
+}
+
+function unescaped(pattern: string): string {
+  return pattern.replace(/\\(.)/g, "$1");
 }
 
 /** Keeps the walk out of directories in which nothing can match. */

@@ -1,6 +1,7 @@
 import { opendir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { SplitrunError } from "../errors.ts";
+import { nearestName } from "../jobs/nearest-name.ts";
 
 /** What `stat` says of the file that the items are read from. */
 export interface SourceFile {
@@ -85,33 +86,6 @@ async function namesIn(directory: string): Promise<readonly string[]> {
     // Only a hint is lost.
   }
   return names;
-}
-
-/** The name that differs least, where that is little enough to be a slip. */
-export function nearestName(wanted: string, names: readonly string[]): string | null {
-  const worst = Math.max(2, Math.floor(wanted.length / 3));
-  let best: string | null = null;
-  let bestDistance = worst + 1;
-  for (const name of names) {
-    if (Math.abs(name.length - wanted.length) >= bestDistance) continue;
-    const distance = editDistance(wanted.toLowerCase(), name.toLowerCase());
-    if (distance < bestDistance) [best, bestDistance] = [name, distance];
-  }
-  return best;
-}
-
-/** Levenshtein's, one row at a time. */
-function editDistance(left: string, right: string): number {
-  let row = Array.from({ length: right.length + 1 }, (_, column) => column);
-  for (let i = 0; i < left.length; i += 1) {
-    const next = [i + 1];
-    for (let j = 0; j < right.length; j += 1) {
-      const replaced = (row[j] ?? 0) + (left[i] === right[j] ? 0 : 1);
-      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[right.length] ?? 0;
 }
 
 function errorCode(error: unknown): string | undefined {
