@@ -2,8 +2,8 @@ import type { Sharp, SharpOptions } from "sharp";
 import type { ItemErrorCode } from "../protocol.ts";
 import { ItemFailure } from "./failure.ts";
 import type { View } from "./geometry.ts";
-import { describeBytes, endsEarly, headerSize, imageFormat, type ImageFormat, type ImageSize } from "./image-format.ts";
-import type { Pixels } from "./pixels.ts";
+import { describeBytes, endsEarly, headerSize, imageFormat, isCmykJpeg, type ImageFormat, type ImageSize } from "./image-format.ts";
+import { cmykToRgb, type Pixels } from "./pixels.ts";
 
 type SharpFactory = (typeof import("sharp"))["default"];
 let loading: Promise<SharpFactory> | undefined;
@@ -24,7 +24,7 @@ export async function configureSharp(): Promise<void> {
 /**
  * The pixels of the first frame as Pillow's `open(...).convert("RGB")` gives them: neither rotated by EXIF nor
  * converted by a colour profile, alpha dropped and not blended. Differs for 16-bit gray (here the high byte; Pillow
- * clips to 255), CMYK (by way of a profile) and fully transparent pixels of GIF (here black).
+ * clips to 255), CMYK in TIFF (by way of a profile) and fully transparent pixels of GIF (here black).
  *
  * @throws ItemFailure of stage `preprocess`, never retryable: DECODE_FORMAT, DECODE_TRUNCATED,
  * DECODE_TOO_MANY_PIXELS (by the header, before any pixel is decoded), DECODE_FAILED
@@ -33,7 +33,7 @@ export async function decode(encoded: Uint8Array, maxPixels: number): Promise<Pi
   const format = knownFormat(encoded);
   const sharp = await loadSharp();
   try {
-    return await pixelsOf(sharp(encoded, inputOptions(format, maxPixels)));
+    return await pixelsOf(sharp(encoded, inputOptions(format, maxPixels)), format === "jpeg" && isCmykJpeg(encoded));
   } catch (error) {
     throw await decodeFailure({ error, encoded, format, maxPixels });
   }
@@ -67,7 +67,7 @@ export async function decodeView(
     const image = sharp(encoded, inputOptions(format, maxPixels))
       .resize({ width: columns.resized, height: rows.resized, fit: "fill", kernel })
       .extract(extentOf(view));
-    return { pixels: await pixelsOf(image), view };
+    return { pixels: await pixelsOf(image, format === "jpeg" && isCmykJpeg(encoded)), view };
   } catch (error) {
     throw await decodeFailure({ error, encoded, format, maxPixels });
   }
@@ -88,8 +88,11 @@ function failOn(format: ImageFormat): "truncated" | "error" {
   return format === "tiff" ? "error" : "truncated";
 }
 
-async function pixelsOf(image: Sharp): Promise<Pixels> {
+/** CMYK JPEG is taken as it is stored: by way of a profile it costs 200 ms an image, and is not what Pillow gives. */
+async function pixelsOf(image: Sharp, isCmyk: boolean): Promise<Pixels> {
+  if (isCmyk) image.pipelineColourspace("cmyk").toColourspace("cmyk");
   const { data, info } = await image.removeAlpha().raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+  if (isCmyk && info.channels === 4) return cmykToRgb(data, info.width, info.height);
   return { data, width: info.width, height: info.height, channels: knownChannels(info.channels) };
 }
 

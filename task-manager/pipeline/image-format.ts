@@ -24,16 +24,27 @@ export function headerSize(bytes: Uint8Array, format: ImageFormat): ImageSize | 
   return format === "jpeg" ? jpegSize(file) : null;
 }
 
-/** The frame header (ITU-T T.81, B.2.2), found by going from marker to marker. */
 function jpegSize(file: Buffer): ImageSize | null {
-  for (let at = 2; at + 9 <= file.length && file[at] === 0xff;) {
+  const frame = jpegFrame(file);
+  return frame === null ? null : positiveSize(file.readUInt16BE(frame + 7), file.readUInt16BE(frame + 5));
+}
+
+/** Whether a JPEG has four components, which are cyan, magenta, yellow and black, whatever they are stored as. */
+export function isCmykJpeg(bytes: Uint8Array): boolean {
+  const frame = jpegFrame(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+  return frame !== null && bytes[frame + 9] === 4;
+}
+
+/** Offset of the frame header (ITU-T T.81, B.2.2), found by going from marker to marker. */
+function jpegFrame(file: Buffer): number | null {
+  for (let at = 2; at + 10 <= file.length && file[at] === 0xff;) {
     const marker = file[at + 1] ?? 0;
     if (marker === 0xff) {
       at += 1;
       continue;
     }
     const isFrame = marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
-    if (isFrame) return positiveSize(file.readUInt16BE(at + 7), file.readUInt16BE(at + 5));
+    if (isFrame) return at;
     at += 2 + file.readUInt16BE(at + 2);
   }
   return null;

@@ -22,3 +22,21 @@ export function toGray(pixels: Pixels): Pixels {
   }
   return { data: data.subarray(0, count), width, height, channels: 1 };
 }
+
+/** Turns CMYK into RGB where it stands, by subtraction as Pillow does it (its Convert.c, cmyk2rgb). */
+export function cmykToRgb(data: Uint8Array, width: number, height: number): Pixels {
+  const count = width * height;
+  for (let pixel = 0, from = 0, to = 0; pixel < count; pixel++, from += 4, to += 3) {
+    const light = 255 - (data[from + 3] ?? 0);
+    data[to] = light - multiplied(data[from] ?? 0, light);
+    data[to + 1] = light - multiplied(data[from + 1] ?? 0, light);
+    data[to + 2] = light - multiplied(data[from + 2] ?? 0, light);
+  }
+  return { data: data.subarray(0, count * 3), width, height, channels: 3 };
+}
+
+/** a * b / 255, rounded, without a division. */
+function multiplied(a: number, b: number): number {
+  const product = a * b + 128;
+  return (product + (product >> 8)) >> 8;
+}

@@ -181,7 +181,7 @@ test("padding is black before normalisation, also where a used buffer is written
 test("an image whose resized size would take gigabytes costs only what the crop shows", async () => {
   const preprocessor = createPreprocessor(specOf("torchvision-imagenet"));
   const tensor = new Float32Array(preprocessor.length);
-  const gray = png({ width: 1, height: 900_000, depth: 1, colorType: 0, rows: Array(900_000).fill(Buffer.from([0x80])) });
+  const gray = png({ width: 1, height: 300_000, depth: 1, colorType: 0, rows: Array(300_000).fill(Buffer.from([0x80])) });
   const before = process.memoryUsage().rss;
   await preprocessor.run(fixture("wide-4000x3.png"), tensor);
   await createPreprocessor(specOf("fast")).run(fixture("wide-4000x3.png"), tensor);
@@ -255,19 +255,17 @@ describe("float16", () => {
   }
 
   test("every finite half survives, and so does infinity", () => {
-    for (let bits = 0; bits < 0x1_0000; bits++) {
-      if (!Number.isNaN(valueOf(bits))) expect(float16Bits(valueOf(bits))).toBe(bits);
-    }
+    const halves = Array.from({ length: 0x1_0000 }, (_, bits) => bits).filter((bits) => !Number.isNaN(valueOf(bits)));
+    expect(halves.filter((bits) => float16Bits(valueOf(bits)) !== bits)).toEqual([]);
     expect(valueOf(float16Bits(NaN))).toBeNaN();
   });
 
   test("what lies between two halves goes to the nearer, a tie to the even one", () => {
-    for (let bits = 0; bits < 0x7bff; bits++) {
-      const [low, high] = [valueOf(bits), valueOf(bits + 1)];
-      expect(float16Bits((low + high) / 2)).toBe(bits % 2 === 0 ? bits : bits + 1);
-      expect(float16Bits(low + (high - low) * 0.49)).toBe(bits);
-      expect(float16Bits(low + (high - low) * 0.51)).toBe(bits + 1);
-    }
+    const between = (bits: number, share: number): number => float16Bits(valueOf(bits) + (valueOf(bits + 1) - valueOf(bits)) * share);
+    const finite = Array.from({ length: 0x7bff }, (_, bits) => bits);
+    expect(finite.filter((bits) => between(bits, 0.5) !== bits + (bits % 2))).toEqual([]);
+    expect(finite.filter((bits) => between(bits, 0.49) !== bits)).toEqual([]);
+    expect(finite.filter((bits) => between(bits, 0.51) !== bits + 1)).toEqual([]);
     expect([65_519, 65_520, -65_520, 1e30].map(float16Bits)).toEqual([0x7bff, 0x7c00, 0xfc00, 0x7c00]);
   });
 });
