@@ -3,6 +3,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { SplitrunError } from "../errors.ts";
 import type { ExportCounts, ExportFormat } from "./export-outcomes.ts";
 import { exportOutcomes } from "./export-outcomes.ts";
+import { homeFiles } from "./home-files.ts";
 import { readOutcomes } from "./read-outcomes.ts";
 
 export interface ExportOptions {
@@ -34,13 +35,13 @@ export async function exportResults(homeDir: string, options: ExportOptions): Pr
   return exportOutcomes(read, { to, format: options.format });
 }
 
-const homeFiles: ReadonlySet<string> = new Set([
-  "results.jsonl", "failed.jsonl", "stale.jsonl", "inputs.jsonl", "home.json", "lock",
-]);
+const namesInHome: ReadonlySet<string> = new Set(Object.values(homeFiles));
+/** Journals of other tasks. */
+const otherJournal = /^results\.[0-9a-f]+\.jsonl$/;
 
 /** The journal must not be replaced by its own projection. */
 async function refuseHomeFiles(homeDir: string, to: string): Promise<void> {
-  if (!homeFiles.has(basename(to))) return;
+  if (!namesInHome.has(basename(to)) && !otherJournal.test(basename(to))) return;
   const real = (path: string): Promise<string> => realpath(path).catch(() => resolve(path));
   if (await real(dirname(to)) !== await real(homeDir)) return;
   throw new SplitrunError(`to: ${to} is a file of the home itself; give another name, ${join(homeDir, `export-${basename(to)}`)} say`, {
