@@ -98,9 +98,9 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
       preprocess: fetcher.waiting + beginning + decoders.held,
       infer: (sessions.waiting + sessions.running) * sessions.rowsMax,
     }),
-    async close() {
+    close: once(async () => {
       await Promise.all([fetcher.close(), decoders.close(), sessions.close()]);
-    },
+    }),
   };
 }
 
@@ -202,11 +202,16 @@ async function onThisThread(task: InferenceTask, context: ExecutorContext): Prom
     unbegun: fetcher.forget,
     overdue: () => [],
     queues: () => ({ download: fetcher.downloading, preprocess: fetcher.waiting }),
-    async close() {
+    close: once(async () => {
       closed = true;
       await fetcher.close();
       await working;
       await model.close();
-    },
+    }),
   };
+}
+
+function once(close: () => Promise<void>): () => Promise<void> {
+  let closing: Promise<void> | undefined;
+  return () => (closing ??= close());
 }

@@ -92,30 +92,43 @@ function varint(value: number): Buffer {
   return Buffer.from(bytes);
 }
 
-/** What the answer to an image depends on is its mean colour: class scores are `gain` times the mean of each channel. */
+/**
+ * Tells images apart by their mean colour: the score of a class is eight times the mean of the channel of that number.
+ * `classes` is what the model declares; `weights`, how many it really has.
+ */
 export function meanColorModel(options: {
   readonly input: readonly Dimension[];
-  readonly classes?: number;
-  readonly gain?: number;
+  readonly classes?: Dimension;
+  readonly weights?: number;
   readonly layout?: "nchw" | "nhwc";
   readonly inputType?: ElementType;
 }): Buffer {
-  const { input, classes = 3, gain = 8, layout = "nchw", inputType = "float32" } = options;
+  const { input, classes = 3, weights = 3, layout = "nchw", inputType = "float32" } = options;
   const channels = 3;
-  const weights = new Float32Array(channels * classes);
-  for (let at = 0; at < Math.min(channels, classes); at++) weights[at * classes + at] = gain;
-  const nodes: OnnxNode[] = [
-    { op: "Cast", inputs: ["x"], outputs: ["float"], attributes: { to: elementTypes.float32 } },
-    { op: "ReduceMean", inputs: ["float"], outputs: ["mean"], attributes: { axes: layout === "nchw" ? [2, 3] : [1, 2], keepdims: 0 } },
-    { op: "Gemm", inputs: ["mean", "w", "b"], outputs: ["y"] },
-  ];
+  const values = new Float32Array(channels * weights);
+  for (let at = 0; at < Math.min(channels, weights); at++) values[at * weights + at] = 8;
   return encodeModel({
     inputs: [{ name: "x", type: inputType, shape: input }],
     outputs: [{ name: "y", shape: [input[0] ?? "N", classes] }],
-    nodes,
-    weights: [
-      { name: "w", shape: [channels, classes], values: weights },
-      { name: "b", shape: [classes], values: new Float32Array(classes) },
+    nodes: [
+      { op: "Cast", inputs: ["x"], outputs: ["float"], attributes: { to: elementTypes.float32 } },
+      { op: "ReduceMean", inputs: ["float"], outputs: ["mean"], attributes: { axes: layout === "nchw" ? [2, 3] : [1, 2], keepdims: 0 } },
+      { op: "MatMul", inputs: ["mean", "w"], outputs: ["y"] },
     ],
+    weights: [{ name: "w", shape: [channels, weights], values }],
+  });
+}
+
+/** Gives 10 for an image of mean 0, 20 for one of mean 1; a run in which any image has a higher mean fails as a whole. */
+export function pickyModel(batch: Dimension): Buffer {
+  return encodeModel({
+    inputs: [{ name: "x", shape: [batch, 3, "H", "W"] }],
+    outputs: [{ name: "y", shape: [batch] }],
+    nodes: [
+      { op: "ReduceMean", inputs: ["x"], outputs: ["mean"], attributes: { axes: [1, 2, 3], keepdims: 0 } },
+      { op: "Cast", inputs: ["mean"], outputs: ["index"], attributes: { to: elementTypes.int64 } },
+      { op: "Gather", inputs: ["table", "index"], outputs: ["y"] },
+    ],
+    weights: [{ name: "table", shape: [2], values: Float32Array.of(10, 20) }],
   });
 }
