@@ -60,7 +60,7 @@ function start(spec: LaunchSpec, cwd: string, artifactDirectory: string): ChildP
   return fork(taskManagerBundlePath(), [spec.name, artifactDirectory], {
     cwd,
     // The heap limit of the orchestrator's own command line is not the Task Manager's.
-    execArgv: heapLimit,
+    execArgv: ["--enable-source-maps", ...heapLimit],
     env: { ...process.env, ...spec.env },
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     serialization: "json",

@@ -1,3 +1,4 @@
+import { defaultCacheDir } from "../jobs/content-cache.ts";
 import type { Resolution } from "../jobs/resolve.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import { createProgressLine } from "../observe/progress.ts";
@@ -5,7 +6,6 @@ import { summaryText } from "../observe/summary.ts";
 import { outcomeLine } from "../results/outcome-line.ts";
 import type { Outcome } from "../results/types.ts";
 import { executeJob, type ExecuteOptions } from "../service/execute-job.ts";
-import { defaultCacheDir } from "../service/run-job.ts";
 import { createStopSwitch, type StopSwitch } from "../service/stop-switch.ts";
 import { exitCodeOf } from "./exit-codes.ts";
 

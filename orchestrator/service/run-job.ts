@@ -1,5 +1,4 @@
-import { homedir } from "node:os";
-import path from "node:path";
+import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import type { Job } from "../jobs/schema.ts";
 import type { Progress } from "../observe/progress.ts";
@@ -46,9 +45,4 @@ export async function runJob(job: Job | string, options: RunJobOptions = {}): Pr
     onStored: null,
     onNote: null,
   });
-}
-
-/** Artifacts by content: models and bundled modules. */
-export function defaultCacheDir(env: NodeJS.ProcessEnv): string {
-  return env["SPLITRUN_CACHE_DIR"] ?? path.join(env["XDG_CACHE_HOME"] ?? path.join(homedir(), ".cache"), "splitrun");
 }
