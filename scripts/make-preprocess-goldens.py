@@ -2,7 +2,7 @@
 
 Run with Debian 12's python3-torch 1.13, python3-torchvision 0.14, python3-pil 9.4:
 
-    /usr/bin/python3 scripts/make-preprocess-goldens.py
+    python3 scripts/make-preprocess-goldens.py
 
 Images are synthetic (seeded), so that they are ours to give away. goldens.json holds for each image
 

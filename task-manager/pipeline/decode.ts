@@ -33,7 +33,7 @@ export async function decode(encoded: Uint8Array, maxPixels: number): Promise<Pi
   const format = knownFormat(encoded);
   const sharp = await loadSharp();
   try {
-    return await pixelsOf(sharp(encoded, inputOptions(format, maxPixels)), format === "jpeg" && isCmykJpeg(encoded));
+    return await pixelsOf(sharp(encoded, inputOptions(format, maxPixels)), isCmykJpeg(encoded, format));
   } catch (error) {
     throw await decodeFailure({ error, encoded, format, maxPixels });
   }
@@ -49,8 +49,8 @@ export interface LibvipsView {
 }
 
 /**
- * What the view shows (and what is below it), resized by libvips, which shrinks JPEG and WebP while it decodes where it can, and
- * weighs pixels by their alpha.
+ * What the view shows (and what is below it), resized by libvips, which shrinks JPEG and WebP while it decodes where
+ * it can, and weighs pixels by their alpha.
  *
  * @throws ItemFailure as `decode`, and PREPROCESS_FAILED where libvips cannot make an image of the resized size
  */
@@ -67,7 +67,7 @@ export async function decodeView(
     const image = sharp(encoded, inputOptions(format, maxPixels))
       .resize({ width: columns.resized, height: rows.resized, fit: "fill", kernel })
       .extract(extentOf(view));
-    return { pixels: await pixelsOf(image, format === "jpeg" && isCmykJpeg(encoded)), view };
+    return { pixels: await pixelsOf(image, isCmykJpeg(encoded, format)), view };
   } catch (error) {
     throw await decodeFailure({ error, encoded, format, maxPixels });
   }

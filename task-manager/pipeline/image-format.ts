@@ -30,7 +30,8 @@ function jpegSize(file: Buffer): ImageSize | null {
 }
 
 /** Whether a JPEG has four components, which are cyan, magenta, yellow and black, whatever they are stored as. */
-export function isCmykJpeg(bytes: Uint8Array): boolean {
+export function isCmykJpeg(bytes: Uint8Array, format: ImageFormat): boolean {
+  if (format !== "jpeg") return false;
   const frame = jpegFrame(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
   return frame !== null && bytes[frame + 9] === 4;
 }
