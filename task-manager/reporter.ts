@@ -25,6 +25,8 @@ export interface Reporter {
   forget(assignment: number): void;
   /** Sends what has gathered. */
   flush(): void;
+  /** Nobody listens any more. */
+  stop(): void;
 }
 
 interface Gathered {
@@ -125,6 +127,7 @@ export function createReporter(options: ReporterOptions): Reporter {
     endedOf: (assignment) => assignments.get(assignment)?.ended ?? 0,
     forget: (assignment) => void assignments.delete(assignment),
     flush,
+    stop: () => clearTimeout(timer),
   };
 }
 
