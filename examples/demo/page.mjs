@@ -30,15 +30,15 @@ export async function renderPage(judged, { summary, jpegOf, faultText, sampleCou
 <body>
 <main>
 <h1>Handwritten digits, read by splitrun</h1>
-<p>${count(judged.length)} links: photographs of real handwritten digits that the model has never seen, and among them dead
-links and broken files. Each ended as exactly one result or one error. Judge the answers with your own eyes.</p>
+<p>${count(judged.length)} links: real handwritten digits that the model has never seen, drawn as photographs, and among them
+dead links and broken files. Each ended as exactly one result or one error. Judge the answers with your own eyes.</p>
 ${figures({ judged, right, wrong, failed, summary })}
 <ul class="legend">
 <li class="right"><i></i>read right</li><li class="wrong"><i></i>read wrong</li><li class="failed"><i></i>no picture to read: ended as an error</li>
 </ul>
 
 <h2>All ${count(wrong.length)} that were read wrong</h2>
-<p>The large figure is the model's answer; below it, what was written and how sure the model was of either.</p>
+<p>The large figure is the model's answer; below it, what was written and how much the model believed in that.</p>
 <ul class="tiles">${(await tiles(wrong, jpegOf, answerTile)).join("")}</ul>
 
 <h2>A sample of ${count(sample.length)} that were read right</h2>
@@ -47,7 +47,7 @@ ${figures({ judged, right, wrong, failed, summary })}
 
 <h2>All ${count(failed.length)} that ended as an error</h2>
 <p>What was put in the way, the error that it became, and how often it was tried. None of them held up its neighbours.</p>
-<ul class="tiles">${failed.map((item) => errorTile(item, faultText(item))).join("")}</ul>
+<ul class="tiles errors">${failed.map((item) => errorTile(item, faultText(item))).join("")}</ul>
 
 <h2>Where the time went</h2>
 <p>Share of the time that each stage was at work.${summary.bottleneck === null ? "" : ` The bottleneck was ${escape(summary.bottleneck.stage)}. To go faster: ${escape(summary.bottleneck.knob)}.`}</p>
@@ -90,13 +90,13 @@ async function tiles(items, jpegOf, tile) {
 
 function answerTile({ id, truth, output, verdict }, thumbnail) {
   const { label, score, top } = output;
-  const sure = (value) => `${(100 * value).toFixed(value > 0.995 ? 1 : 0)} % sure`;
+  const percent = (share) => `${(100 * share).toFixed(share > 0.995 ? 1 : 0)} %`;
   const truthScore = top.find((entry) => entry.label === truth)?.score ?? 0;
-  const truthLine = verdict === "right" ? "" : `<div class="truth">written: <b>${escape(truth)}</b>, ${sure(truthScore)}</div>`;
+  const truthLine = verdict === "right" ? "" : `<div class="truth">written: <b>${escape(truth)}</b> (${percent(truthScore)})</div>`;
   return `
 <li class="tile ${verdict}" data-id="${escape(id)}" data-truth="${escape(truth)}" data-label="${escape(label)}">
 <img src="data:image/jpeg;base64,${thumbnail.toString("base64")}" alt="Photograph of a handwritten ${escape(truth)}" title="${escape(id)}">
-<div class="read"><b>${escape(label)}</b><span>${sure(score)}</span></div>${truthLine}
+<div class="read"><b>${escape(label)}</b><span>${percent(score)} sure</span></div>${truthLine}
 </li>`;
 }
 
@@ -104,15 +104,15 @@ function errorTile({ id, error, attempts }, fault) {
   return `
 <li class="tile failed" data-id="${escape(id)}" data-code="${escape(error.code)}">
 <div><code>${escape(error.code)}</code><span class="what">${escape(fault)}</span>
-<span class="said">${escape(error.message)}</span><br>${attempts === 1 ? "tried once" : `tried ${attempts} times`}, ${escape(id)}</div>
+<span class="said">${escape(error.message)}</span><br>${attempts === 1 ? "tried once" : `tried ${attempts} times`}, <span class="id">${escape(id)}</span></div>
 </li>`;
 }
 
 function stageTable(stages) {
   const rows = Object.entries(stages).map(([stage, { items, busyMs, busyShare, lanes }]) => `
-<tr><th>${escape(stage)}</th><td><meter min="0" max="1" value="${busyShare.toFixed(3)}"></meter>${Math.round(100 * busyShare)} %</td>
+<tr><th>${escape(stage)}</th><td><meter min="0" max="1" value="${busyShare.toFixed(3)}"></meter></td><td>${Math.round(100 * busyShare)} %</td>
 <td>${(busyMs / Math.max(1, items)).toFixed(2)} ms</td><td>${lanes}</td></tr>`);
-  return `<div class="wide"><table><thead><tr><th></th><th>at work</th><th>an item</th><th>lanes</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
+  return `<div class="wide"><table><thead><tr><th></th><th></th><th>at work</th><th>an item</th><th>lanes</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
 }
 
 function confusionTable(read) {

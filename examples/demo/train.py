@@ -6,7 +6,7 @@ Usage, in the checkout after `npm ci`:
 
 Trains on DIRECTORY/training (8000 digits, each drawn twice) and judges the result once, at the end, on
 DIRECTORY/served (the 2000 digits that the demo serves, none of them trained on). Needs PyTorch 1.13, ONNX,
-Pillow and NumPy (Debian 12: python3-torch python3-onnx python3-pil python3-numpy). A few minutes on two cores.
+Pillow and NumPy (Debian 12: python3-torch python3-onnx python3-pil python3-numpy).
 """
 import os
 import sys
