@@ -14,7 +14,7 @@ import { errorCode } from "./durable.ts";
 import { homeFiles, journalOfTask } from "./home-files.ts";
 import type { HomeRecord } from "./home-record.ts";
 import { readRecord } from "./home-record.ts";
-import { JournalLine } from "./journal-line.ts";
+import { itemsMax, JournalLine } from "./journal-line.ts";
 import type { Reused } from "./reused.ts";
 import { readReused, superseded } from "./reused.ts";
 import { eachLine, wholeLines } from "./scan-lines.ts";
@@ -126,7 +126,7 @@ export class Winners {
 
   /** `items`: length of the list; null: not known yet, every index is in it. */
   constructor(items: number | null) {
-    this.#indexEnd = items ?? indexesMax;
+    this.#indexEnd = items ?? itemsMax;
   }
 
   get indexEnd(): number {
@@ -162,9 +162,6 @@ export class Winners {
     this.#offsets = larger;
   }
 }
-
-/** An array goes up to it: 2 GB of offsets. */
-const indexesMax = 268_435_456;
 
 export async function findWinners(view: JournalView): Promise<Winners> {
   const winners = new Winners(view.record.list?.count ?? null);

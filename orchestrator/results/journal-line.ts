@@ -30,6 +30,9 @@ const errorName = Buffer.from('"error":');
 const attemptsName = Buffer.from('"attempts":');
 const words = [Buffer.from("null"), Buffer.from("true"), Buffer.from("false")] as const;
 
+/** Longest list. An index above it is damage, and must not make anyone's array grow. */
+export const itemsMax = 268_435_456;
+
 /** Deeper values are left to the JSON parser. */
 const depthMax = 64;
 
@@ -97,7 +100,7 @@ export class JournalLine {
     const digits = at;
     let index = 0;
     for (let byte = bytes[at] ?? 0; at < this.#end && byte >= zero && byte <= nine; byte = bytes[++at] ?? 0) index = index * 10 + byte - zero;
-    if (at === digits || at - digits > 15) return false;
+    if (at === digits || index >= itemsMax) return false;
     this.index = index;
     this.#indexEnd = at;
     at = this.#skipComma(at);
@@ -227,7 +230,7 @@ export class JournalLine {
     if (this.#bytes[this.#start] !== openBrace || this.#bytes[this.#end - 1] !== closeBrace) return false;
     try {
       const value = JSON.parse(this.#bytes.toString("utf8", this.#start, this.#end)) as Partial<Outcome>;
-      if (!Number.isSafeInteger(value.index) || (value.index ?? -1) < 0 || value.input === undefined) return false;
+      if (!Number.isInteger(value.index) || (value.index ?? -1) < 0 || (value.index ?? itemsMax) >= itemsMax || value.input === undefined) return false;
       if ((value.output === undefined) === (value.error === undefined)) return false;
       this.#parsed = value as Outcome;
       this.index = this.#parsed.index;

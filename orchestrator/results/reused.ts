@@ -10,8 +10,6 @@ const entryBytes = 8;
 
 /** Instead of an index: the line's item is in the list, but has, or gets, a newer line. */
 export const superseded = 0xffffffff;
-/** One below: the value 0 stands for "not taken" in memory. */
-export const itemsMax = 0xfffffffe;
 
 /**
  * Notes which line of an older list (its place among the good lines) was given to which item, so that whoever reads

@@ -1,5 +1,5 @@
 import type { JsonValue, ItemErrorCode, Ranges, Stage } from "../../task-manager/protocol.ts";
-import type { SourceIdentity, SourceItem } from "../inputs/types.ts";
+import type { ItemSource, SourceIdentity, SourceItem } from "../inputs/types.ts";
 
 export interface OutcomeError {
   readonly code: ItemErrorCode;
@@ -43,12 +43,19 @@ export interface Home {
   /** What the opener should tell the user: journal cut, older task set aside. */
   readonly notes: readonly string[];
   /**
+   * The list as this run has to read it: the source itself where it can be read again; else a source that copies what
+   * it reads to inputs.jsonl, or on `resume` that copy. The caller closes it, and the source given.
+   */
+  list(source: ItemSource): Promise<ItemSource>;
+  /**
    * Registers the next items of the list (in order, none left out) and says which are done. Lines of an older
    * list are given to equal items in list order and written again under their new index when the run ends.
    */
   match(first: number, items: readonly SourceItem[]): Matched;
   /** The list is complete: its count and digest go to home.json. */
   inputEnded(): void;
+  /** About what was appended and is not on disk yet: the caller pauses while it is much. */
+  readonly pendingBytes: number;
   /** Appends and syncs in groups; `onStored` is called with each batch number, in order, once it is on disk. */
   append(batch: number, outcomes: readonly Outcome[]): void;
   onStored(listener: (batch: number) => void): void;

@@ -1,0 +1,369 @@
+import type { FileHandle } from "node:fs/promises";
+import { constants } from "node:fs";
+import { chmod, mkdir, open, rm } from "node:fs/promises";
+import { join } from "node:path";
+
+import { SplitrunError } from "../errors.ts";
+import type { ItemSource, SourceIdentity, SourceItem } from "../inputs/types.ts";
+import type { Committed, OlderLines } from "./committed.ts";
+import { readCommitted } from "./committed.ts";
+import { compactionSteps, recoverCompaction, sizeOf } from "./compaction.ts";
+import { errorCode, syncDirectory } from "./durable.ts";
+import { writeFailed } from "./failed-file.ts";
+import { homeFiles } from "./home-files.ts";
+import type { HomeRecord, HomeState } from "./home-record.ts";
+import { readRecord, writeRecord } from "./home-record.ts";
+import { itemsMax } from "./journal-line.ts";
+import { Journal, storeError } from "./journal.ts";
+import type { KeyHash } from "./key.ts";
+import { KeyDigest, keyHash } from "./key.ts";
+import { acquireLock } from "./lock.ts";
+import { ReusedWriter, superseded } from "./reused.ts";
+import { changeTask, refuseForeignJournal, setHomeAside, takeUpJournal } from "./set-aside.ts";
+import { copying, readCopy } from "./snapshot.ts";
+import type { Home, HomeOptions, Matched, Outcome } from "./types.ts";
+
+/**
+ * Opens the directory in which a job's results live, and locks it. What an earlier run left half done is ended or
+ * cleared away; nothing that can be read is lost.
+ *
+ * @throws SplitrunError HOME_IN_USE (value: pid, host, since), HOME_NOT_WRITABLE, HOME_EMPTY, HOME_SCHEMA,
+ *   HOME_FOREIGN, HOME_DAMAGED, TASK_CHANGED, SOURCE_CHANGED, LIST_CUT
+ */
+export async function openHome(options: HomeOptions): Promise<Home> {
+  const { dir, mode, takeOver } = options;
+  try {
+    if (mode === "resume" && (await readRecord(dir)) === null) throw nothingToResume(dir);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const unlock = acquireLock(join(dir, homeFiles.lock), { takeOver, dir });
+    try {
+      return await openLocked(options, unlock);
+    } catch (error) {
+      unlock();
+      throw error;
+    }
+  } catch (error) {
+    throw notWritable(dir, error) ?? error;
+  }
+}
+
+async function openLocked(options: HomeOptions, unlock: () => void): Promise<Home> {
+  const { dir, mode } = options;
+  const notes: string[] = [];
+  const aside = options.fresh ? await setHomeAside(dir) : null;
+  if (aside !== null) notes.push(aside);
+  const record = await recoveredRecord(options);
+  if (mode === "resume") await refuseOtherWork(record, options);
+  if (record !== null && record.fingerprint !== options.fingerprint) notes.push(...(await changeTask(dir, record, options)));
+  await takeUpJournal(dir, options.fingerprint);
+
+  const handle = await openJournalFile(dir);
+  try {
+    const bytes = (await handle.stat()).size;
+    const resumed = mode === "resume" ? record : null;
+    const committed = await readCommitted(handle, { bytes, listStart: resumed?.listStart ?? bytes });
+    notes.push(...(await cutTornEnd(handle, bytes, committed)));
+    const size = (await handle.stat()).size;
+    const state: HomeState = {
+      fingerprint: options.fingerprint,
+      source: options.source,
+      listStart: Math.min(resumed?.listStart ?? size, size),
+      list: resumed?.list ?? null,
+      staleBytes: record?.staleBytes ?? 0,
+      compacted: false,
+    };
+    await rm(join(dir, homeFiles.reused), { force: true });
+    await writeRecord(dir, state);
+    const journal = new Journal({ handle, path: join(dir, homeFiles.journal), size });
+    return new LocalHome({ options, notes, state, committed, journal, unlock });
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function recoveredRecord({ dir, mode }: HomeOptions): Promise<HomeRecord | null> {
+  const record = await readRecord(dir);
+  if (record !== null) return recoverCompaction(dir, record);
+  if (mode === "resume") throw nothingToResume(dir);
+  await refuseForeignJournal(dir);
+  return null;
+}
+
+async function openJournalFile(dir: string): Promise<FileHandle> {
+  const path = join(dir, homeFiles.journal);
+  const handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  await chmod(path, 0o600);
+  await syncDirectory(dir);
+  return handle;
+}
+
+/** What a crash left behind the last good line was never acknowledged. */
+async function cutTornEnd(handle: FileHandle, bytes: number, { goodBytes, endMissing, damaged }: Committed): Promise<readonly string[]> {
+  const notes: string[] = [];
+  if (damaged.count > 0) {
+    notes.push(`The journal is damaged in ${damaged.count} places, the first at byte ${damaged.first}; the lines around them are kept, and the items without a line are done again.`);
+  }
+  if (goodBytes < bytes) {
+    await handle.truncate(goodBytes);
+    notes.push(`The end of the journal was torn: ${bytes - goodBytes} bytes behind the last whole line were cut.`);
+  }
+  if (endMissing) await handle.write("\n", goodBytes);
+  if (goodBytes < bytes || endMissing) await handle.datasync();
+  return notes;
+}
+
+/** `resume` goes on with the same work, or not at all. */
+async function refuseOtherWork(record: HomeRecord | null, { dir, fingerprint, source }: HomeOptions): Promise<void> {
+  if (record === null) throw nothingToResume(dir);
+  if (record.fingerprint !== fingerprint) {
+    throw new SplitrunError(`the task has changed since the run in ${dir}: another model, preprocessing, postprocessing or module; \`splitrun run\` does the list with the task as it is now, and sets the earlier results aside`, {
+      code: "TASK_CHANGED",
+      field: "task",
+      value: fingerprint.slice(0, 8),
+    });
+  }
+  const change = changeOf(record.source, source);
+  if (change !== null) {
+    throw new SplitrunError(`${change} since the run in ${dir}; \`splitrun run\` does what is new or changed in it and keeps the rest`, {
+      code: "SOURCE_CHANGED",
+      field: "input",
+      value: source.from,
+    });
+  }
+  const copied = source.size === null;
+  if (!copied || (record.list !== null && (await sizeOf(join(dir, homeFiles.inputs))) !== null)) return;
+  const again = source.kind === "stdin" ? "with the same list piped in again" : "with the same input";
+  throw new SplitrunError(`the list was not read to its end, so its copy in ${join(dir, homeFiles.inputs)} was cut; use \`splitrun run\` ${again}: what is done is kept`, {
+    code: "LIST_CUT",
+    field: "input",
+    value: source.from,
+  });
+}
+
+function changeOf(before: SourceIdentity, now: SourceIdentity): string | null {
+  const name = now.kind === "list" ? "the list in the job" : `input ${now.from}`;
+  if (before.kind !== now.kind) return `${name} is read as ${now.kind}, not as ${before.kind}, and so another list`;
+  if (before.from !== now.from) return now.kind === "list" ? `${name} has changed` : `${name} is another one, it was ${before.from}`;
+  if (before.size !== now.size) return `${name} has changed (${before.size} bytes, now ${now.size})`;
+  if (before.modifiedMs !== now.modifiedMs) return `${name} was written again`;
+  return null;
+}
+
+function nothingToResume(dir: string): SplitrunError {
+  return new SplitrunError(`${dir} holds no run that could be resumed; start one with \`splitrun run\``, { code: "HOME_EMPTY", value: dir });
+}
+
+const notWritableReasons: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "it is not permitted",
+  EROFS: "the filesystem is read-only",
+  ENOTDIR: "a part of the path is a file",
+  EEXIST: "it is a file",
+  ENOENT: "it cannot be made there",
+  ENOSPC: "no space is left on the disk",
+  EDQUOT: "the disk quota is used up",
+};
+
+function notWritable(dir: string, error: unknown): SplitrunError | null {
+  const reason = notWritableReasons[errorCode(error) ?? ""];
+  if (reason === undefined || error instanceof SplitrunError) return null;
+  return new SplitrunError(`output directory ${dir} cannot be written: ${reason}; name another one`, { code: "HOME_NOT_WRITABLE", field: "output", value: dir, cause: error });
+}
+
+interface LocalHomeParts {
+  readonly options: HomeOptions;
+  readonly notes: string[];
+  readonly state: HomeState;
+  readonly committed: Committed;
+  readonly journal: Journal;
+  readonly unlock: () => void;
+}
+
+class LocalHome implements Home {
+  readonly dir: string;
+  readonly #notes: string[];
+  readonly #mode: HomeOptions["mode"];
+  readonly #retryFailed: boolean;
+  readonly #journal: Journal;
+  readonly #unlock: () => void;
+  readonly #committed: Omit<Committed, "older">;
+  /** null: there are none, or all of the list was matched with them. */
+  #older: OlderLines | null;
+  readonly #olderCount: number;
+  readonly #reused: ReusedWriter | null;
+  #state: HomeState;
+  #stateWritten: Promise<void> = Promise.resolve();
+  #matched = 0;
+  readonly #digest = new KeyDigest();
+  /** Older lines that were given to an item with the index that they carry. */
+  #keptInPlace = 0;
+  #repeated: boolean;
+  #errorsAppended = 0;
+
+  constructor({ options, notes, state, committed, journal, unlock }: LocalHomeParts) {
+    const { older, ...current } = committed;
+    this.dir = options.dir;
+    this.#notes = notes;
+    this.#mode = options.mode;
+    this.#retryFailed = options.retryFailed;
+    this.#journal = journal;
+    this.#unlock = unlock;
+    this.#committed = current;
+    this.#olderCount = older.indexes.length;
+    this.#older = this.#olderCount === 0 ? null : older;
+    this.#reused = this.#older === null ? null : new ReusedWriter(options.dir, state.listStart);
+    this.#state = state;
+    this.#repeated = committed.repeated;
+  }
+
+  get notes(): readonly string[] {
+    return this.#notes;
+  }
+
+  get pendingBytes(): number {
+    return this.#journal.pendingBytes;
+  }
+
+  async list(source: ItemSource): Promise<ItemSource> {
+    if (source.rereadable) return source;
+    const path = join(this.dir, homeFiles.inputs);
+    if (this.#mode === "resume") return readCopy(source, { path, count: this.#state.list?.count ?? 0 });
+    return copying(source, path);
+  }
+
+  match(first: number, items: readonly SourceItem[]): Matched {
+    if (first !== this.#matched) throw new Error(`item ${first} of the list was given, and ${this.#matched} is the next`);
+    if (first + items.length > itemsMax) throw new SplitrunError(`the list has more than ${itemsMax} items; divide it`, { code: "INPUT_TOO_LONG", field: "input" });
+    const done: number[] = [];
+    let failedDone = 0;
+    for (const item of items) {
+      const index = this.#matched++;
+      const key = keyHash(item);
+      this.#digest.add(key);
+      const committed = this.#findCommitted(index, key);
+      if (committed === "none") continue;
+      if (committed === "error") failedDone += 1;
+      if (done.at(-1) === index) done[done.length - 1] = index + 1;
+      else done.push(index, index + 1);
+    }
+    this.#reused?.flush();
+    return { done, failedDone };
+  }
+
+  /** The rule of identity.ts, for an item that is being read. */
+  #findCommitted(index: number, key: KeyHash): "result" | "error" | "none" {
+    const { lines, errors } = this.#committed;
+    const older = this.#takeOlder(index, key, lines.has(index));
+    if (!lines.has(index)) return older;
+    this.#refuseOtherItem(index, key);
+    if (!errors.has(index)) return "result";
+    return this.#retryFailed ? "none" : "error";
+  }
+
+  #takeOlder(index: number, key: KeyHash, hasLine: boolean): "result" | "none" {
+    const older = this.#older;
+    if (older === null) return "none";
+    // An error of it is history, whatever comes next.
+    for (let place = older.errors.take(key); place !== -1; place = older.errors.take(key)) this.#reused?.add(place, superseded);
+    const place = hasLine ? -1 : older.results.take(key);
+    if (place === -1) return "none";
+    this.#reused?.add(place, index);
+    if (older.indexes.at(place) === index) this.#keptInPlace += 1;
+    return "result";
+  }
+
+  /** A file can change and keep its size and time, and a job can name another column of it. */
+  #refuseOtherItem(index: number, key: KeyHash): void {
+    const sample = this.#committed.samples.get(index);
+    if (sample === undefined || (sample.a === key.a && sample.b === key.b && sample.c === key.c && sample.d === key.d)) return;
+    throw new SplitrunError(`item ${index} is another one than in the run in ${this.dir}: the input, or how it is read, has changed; \`splitrun run\` does what is new or changed in it and keeps the rest`, {
+      code: "SOURCE_CHANGED",
+      field: "input",
+      value: index,
+    });
+  }
+
+  inputEnded(): void {
+    this.#older = null;
+    this.#state = { ...this.#state, list: { count: this.#matched, digest: this.#digest.toString() } };
+    this.#stateWritten = writeRecord(this.dir, this.#state);
+    // Told by finish(), which tries again.
+    this.#stateWritten.catch(() => undefined);
+  }
+
+  append(batch: number, outcomes: readonly Outcome[]): void {
+    for (const { index, error } of outcomes) {
+      if (error !== undefined) this.#errorsAppended += 1;
+      if (this.#committed.lines.has(index)) this.#repeated = true;
+    }
+    this.#journal.append(batch, outcomes);
+  }
+
+  onStored(listener: (batch: number) => void): void {
+    this.#journal.onStored(listener);
+  }
+
+  onStoreFailed(listener: (batch: number, error: Error) => void): void {
+    this.#journal.onStoreFailed(listener);
+  }
+
+  async createRunDir(runId: string): Promise<string> {
+    const runs = join(this.dir, homeFiles.runs);
+    await mkdir(runs, { recursive: true, mode: 0o700 });
+    const dir = join(runs, runId);
+    await mkdir(dir, { mode: 0o700 });
+    return dir;
+  }
+
+  async finish({ complete }: { readonly complete: boolean }): Promise<void> {
+    await this.#journal.drained();
+    await this.#ending("the record of the list", () => this.#stateWritten.catch(() => writeRecord(this.dir, this.#state)));
+    if (complete && !this.#journal.failed && this.#state.list !== null) await this.#ending("the compacted journal", () => this.#settle());
+    const any = this.#errorsAppended > 0 || this.#committed.errorCount > 0;
+    await this.#ending(homeFiles.failed, () => writeFailed(this.dir, { any }));
+  }
+
+  /** The journal has all that counts, so a full disk at the end only costs what is made from it. */
+  async #ending(what: string, write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      this.#notes.push(`${what} could not be written: ${storeError(this.dir, error).message}.`);
+    }
+  }
+
+  async #settle(): Promise<void> {
+    if (this.#mustCompact()) return this.#compact();
+    if (this.#olderCount === 0) return;
+    // All older lines carry the right index: the journal is as a compaction would write it.
+    this.#state = { ...this.#state, listStart: 0 };
+    await writeRecord(this.dir, this.#state);
+    await rm(join(this.dir, homeFiles.reused), { force: true });
+  }
+
+  #mustCompact(): boolean {
+    const { damaged, indexEnd } = this.#committed;
+    const foreign = indexEnd > this.#matched;
+    return damaged.count > 0 || foreign || this.#repeated || this.#keptInPlace !== this.#olderCount;
+  }
+
+  async #compact(): Promise<void> {
+    const steps = compactionSteps(this.dir, this.#state);
+    for (let step = await steps.next(); ; step = await steps.next()) {
+      if (step.done !== true) continue;
+      this.#state = step.value;
+      return;
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#stateWritten.catch(() => undefined);
+      await this.#journal.close();
+      this.#reused?.close();
+    } finally {
+      this.#unlock();
+    }
+  }
+}
