@@ -72,7 +72,7 @@ async function openLocked(options: HomeOptions, unlock: () => void): Promise<Hom
       staleBytes: record?.staleBytes ?? 0,
       compacted: false,
     };
-    await rm(join(dir, homeFiles.reused), { force: true });
+    if (resumed === null) await rm(join(dir, homeFiles.reused), { force: true });
     await writeRecord(dir, state);
     const journal = new Journal({ handle, path: join(dir, homeFiles.journal), size });
     return new LocalHome({ options, notes, state, committed, journal, unlock });
@@ -212,7 +212,7 @@ class LocalHome implements Home {
     this.#committed = current;
     this.#olderCount = older.indexes.length;
     this.#older = this.#olderCount === 0 ? null : older;
-    this.#reused = this.#older === null ? null : new ReusedWriter(options.dir, state.listStart);
+    this.#reused = this.#older === null ? null : new ReusedWriter(options.dir, { listStart: state.listStart, again: options.mode === "resume" });
     this.#state = state;
     this.#repeated = committed.repeated;
   }
@@ -286,6 +286,7 @@ class LocalHome implements Home {
 
   inputEnded(): void {
     this.#older = null;
+    this.#reused?.end();
     this.#state = { ...this.#state, list: { count: this.#matched, digest: this.#digest.toString() } };
     this.#stateWritten = writeRecord(this.dir, this.#state);
     // Told by finish(), which tries again.

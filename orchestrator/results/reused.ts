@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { errorCode } from "./durable.ts";
@@ -13,29 +13,47 @@ export const superseded = 0xffffffff;
 
 /**
  * Notes which line of an older list (its place among the good lines) was given to which item, so that whoever reads
- * the results before they are compacted needs no list. It is made again from the list by every run: nothing is lost
- * with it, and nothing waits for the disk.
+ * the results before they are compacted needs no list. Every run makes it again from the list: nothing is lost with
+ * it, and nothing waits for the disk.
  */
 export class ReusedWriter {
   readonly #fd: number;
   readonly #buffer = new Uint32Array(entriesHeld * 2);
   #held = 0;
+  #position = headerBytes;
 
-  constructor(dir: string, listStart: number) {
-    this.#fd = openSync(join(dir, homeFiles.reused), "w", 0o600);
-    writeAll(this.#fd, new Uint8Array(new Float64Array([listStart]).buffer));
+  /**
+   * `again`: the same list is matched once more, which gives the same entries in the same order. Those from last time
+   * stay until they are written over, so that a reader does not see less than before.
+   */
+  constructor(dir: string, { listStart, again }: { readonly listStart: number; readonly again: boolean }) {
+    this.#fd = openSync(join(dir, homeFiles.reused), constants.O_RDWR | constants.O_CREAT | (again ? 0 : constants.O_TRUNC), 0o600);
+    const header = new Float64Array([0]);
+    readSync(this.#fd, header, { position: 0 });
+    if (header[0] === listStart) return;
+    ftruncateSync(this.#fd, 0);
+    header[0] = listStart;
+    writeAll(this.#fd, new Uint8Array(header.buffer), 0);
   }
 
   add(place: number, index: number): void {
     this.#buffer[this.#held++] = place;
-    this.#buffer[this.#held++] = index;
+    // Never 0, which is what a power cut leaves.
+    this.#buffer[this.#held++] = index === superseded ? superseded : index + 1;
     if (this.#held === this.#buffer.length) this.flush();
   }
 
   flush(): void {
     if (this.#held === 0) return;
-    writeAll(this.#fd, new Uint8Array(this.#buffer.buffer, 0, this.#held * 4));
+    writeAll(this.#fd, new Uint8Array(this.#buffer.buffer, 0, this.#held * 4), this.#position);
+    this.#position += this.#held * 4;
     this.#held = 0;
+  }
+
+  /** All of the list was matched: what lies behind is none of its. */
+  end(): void {
+    this.flush();
+    ftruncateSync(this.#fd, this.#position);
   }
 
   close(): void {
@@ -43,8 +61,8 @@ export class ReusedWriter {
   }
 }
 
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
+function writeAll(fd: number, bytes: Uint8Array, position: number): void {
+  for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written, bytes.length - written, position + written);
 }
 
 /** For each line of the older lists, by its place: 0, or `superseded`, or the item's index plus one. */
@@ -67,8 +85,8 @@ export async function readReused(dir: string, listStart: number): Promise<Reused
   for (let at = 0; at < words.length; at += 2) places = Math.max(places, (words[at] ?? 0) + 1);
   const reused = new Uint32Array(places);
   for (let at = 0; at < words.length; at += 2) {
-    const index = words[at + 1] ?? 0;
-    reused[words[at] ?? 0] = index === superseded ? superseded : index + 1;
+    const value = words[at + 1] ?? 0;
+    if (value !== 0) reused[words[at] ?? 0] = value;
   }
   return reused;
 }
