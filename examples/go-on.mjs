@@ -3,8 +3,8 @@ import path from "node:path";
 import { runJob } from "splitrun";
 
 const job = {
-  input: Array.from({ length: 2000 }, (_, number) => `line ${number} of a long list`),
-  task: { kind: "function", module: path.join(import.meta.dirname, "word-count.mjs") },
+  input: Array.from({ length: 2000 }, (_, number) => number),
+  task: { kind: "function", module: path.join(import.meta.dirname, "take-time.mjs"), concurrency: 4 },
   output: process.argv[2],
 };
 

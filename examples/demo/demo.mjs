@@ -64,12 +64,14 @@ async function writeLists({ urlOf }) {
 
 /** The product as its users call it: progress and summary on the terminal, the same as JSON for this program. */
 async function run() {
+  // Ctrl-C reaches both; splitrun knows how to stop, and this program waits for it.
+  process.on("SIGINT", () => {});
   say(`\n$ npx splitrun run ${shown(inDirectory("job.yaml"))}`);
   const child = spawn(process.execPath, [cli, "run", inDirectory("job.yaml"), "--json"], { stdio: ["ignore", "pipe", "inherit"] });
   const stdout = [];
   child.stdout.on("data", (chunk) => stdout.push(chunk));
   const [code] = await once(child, "close");
-  if (code !== 0 && code !== 1) throw new Error(`splitrun ended with exit code ${code}: see above`);
+  if (code !== 0 && code !== 1) process.exit(code ?? 1);
   return JSON.parse(Buffer.concat(stdout).toString());
 }
 

@@ -50,7 +50,7 @@ ${figures({ judged, right, wrong, failed, summary })}
 <ul class="tiles errors">${failed.map((item) => errorTile(item, faultText(item))).join("")}</ul>
 
 <h2>Where the time went</h2>
-<p>Share of the time that each stage was at work.${summary.bottleneck === null ? "" : ` The bottleneck was ${escape(summary.bottleneck.stage)}. To go faster: ${escape(summary.bottleneck.knob)}.`}</p>
+<p>Share of the time that each stage was at work.${summary.bottleneck === null ? "" : ` The bottleneck was ${escape(summary.bottleneck.stage)}. To go faster: ${escape(summary.bottleneck.knob.replaceAll("`", ""))}.`}</p>
 ${stageTable(summary.stages)}
 
 <h2>What was taken for what</h2>
@@ -90,7 +90,7 @@ async function tiles(items, jpegOf, tile) {
 
 function answerTile({ id, truth, output, verdict }, thumbnail) {
   const { label, score, top } = output;
-  const percent = (share) => `${(100 * share).toFixed(share > 0.995 ? 1 : 0)} %`;
+  const percent = (share) => (share > 0.999 ? "over 99.9 %" : `${(100 * share).toFixed(share > 0.99 ? 1 : 0)} %`);
   const truthScore = top.find((entry) => entry.label === truth)?.score ?? 0;
   const truthLine = verdict === "right" ? "" : `<div class="truth">written: <b>${escape(truth)}</b> (${percent(truthScore)})</div>`;
   return `
