@@ -39,12 +39,25 @@ const lazyNative = {
   },
 };
 
+// Threads that do native work start from a source of their own inside the Task Manager's one file: a small one compiles
+// at once. It has no place on disk, so it is told from where to find packages.
+const nativeThread = await build({
+  ...common,
+  entryPoints: ["task-manager/native-thread.ts"],
+  write: false,
+  plugins: [lazyNative],
+  minify: true,
+  keepNames: true,
+  banner: { js: 'import { createRequire as __createRequire } from "node:module"; import { workerData as __data } from "node:worker_threads"; const require = __createRequire(__data.splitrunFile);' },
+});
+
 // The Task Manager travels alone to machines that have nothing of ours: all but the native packages is inside.
 await build({
   ...common,
   entryPoints: { "task-manager": "task-manager/main.ts" },
   outdir: dist,
   plugins: [lazyNative],
+  define: { ...common.define, __SPLITRUN_NATIVE_THREAD__: JSON.stringify(nativeThread.outputFiles[0].text) },
   minify: true,
   keepNames: true,
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
