@@ -1,6 +1,6 @@
 // Bundles the product: the command line, the library and the Task Manager, each one file, then the types.
 import { build } from "esbuild";
-import { chmod, rm } from "node:fs/promises";
+import { chmod, readFile, readdir, rm } from "node:fs/promises";
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import { promisify } from "node:util";
@@ -72,3 +72,22 @@ await chmod(path.join(dist, "cli.js"), 0o755);
 
 const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin", "tsc");
 await promisify(execFile)(process.execPath, [tsc, "-p", path.join(root, "scripts/tsconfig.types.json")]);
+await keepReachable(path.join(dist, "types"), "orchestrator/index.d.ts");
+
+/** tsc writes the types of every file it looked at; only those that the entry speaks of are shipped. */
+async function keepReachable(folder, entry) {
+  const reachable = new Set();
+  const visit = async (file) => {
+    if (reachable.has(file)) return;
+    reachable.add(file);
+    const text = await readFile(path.join(folder, file), "utf8");
+    for (const [, target] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.(?:ts|js)"/g)) {
+      await visit(path.join(path.dirname(file), `${target}.d.ts`));
+    }
+  };
+  await visit(entry);
+  for (const file of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    const place = path.join(file.parentPath, file.name);
+    if (file.isFile() && !reachable.has(path.relative(folder, place))) await rm(place);
+  }
+}

@@ -180,7 +180,7 @@ export function startRun(options: RunOptions): Run {
 
   /** Never while nothing runs: then only reading goes on. */
   function mustWait(): boolean {
-    const full = payloads.bytes > heldBytesMax || unstoredItems > unstoredItemsMax;
+    const full = payloads.bytes + home.pendingBytes > heldBytesMax || unstoredItems > unstoredItemsMax;
     return full && (scheduler.counts.running > 0 || unstoredItems > 0);
   }
 

@@ -95,7 +95,12 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
     for (const note of home.notes) options.onNote?.(note);
     const runDir = await prepareRunDir(home, runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
-    return await runInHome({ job, options, home, pool, backend, source, runDir, runId, startedAt, startedMs });
+    const list = await home.list(source);
+    try {
+      return await runInHome({ job, options, home, pool, backend, source: list, runDir, runId, startedAt, startedMs });
+    } finally {
+      await list.close();
+    }
   } finally {
     await source.close();
     await pool.close();

@@ -13,6 +13,7 @@ const readyTimeoutMs = 120_000;
 /** After a request to end, before it is ended. */
 const drainTimeoutMs = 30_000;
 const artifactChunkBytes = 512 * 1024;
+const warmTriesMax = 3;
 
 export interface PoolOptions {
   readonly backend: Backend;
@@ -80,6 +81,17 @@ export function createPool(options: PoolOptions): ServicePool {
     all.add(member);
     void launched.exited.then((exit) => gone(member, exit));
     return member;
+  }
+
+  /** Nobody but chance ends a Task Manager several times before it has even begun. */
+  async function startDespiteDeaths(): Promise<Member> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await start();
+      } catch (error) {
+        if (!(error instanceof DiedError) || tries >= warmTriesMax) throw error;
+      }
+    }
   }
 
   /** Hello, configure, the artifacts that it lacks, configured. */
@@ -210,7 +222,7 @@ export function createPool(options: PoolOptions): ServicePool {
 
     async warm() {
       try {
-        const member = await start();
+        const member = await startDespiteDeaths();
         warmMembers.push(member);
         return member.ready;
       } catch (error) {
