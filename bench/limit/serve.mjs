@@ -40,7 +40,7 @@ async function makePicture(seed) {
   const random = createRandom(seed);
   const [shapes, texture, grain] = [await layer(random, 8, 6), await layer(random, 80, 60), await layer(random, 320, 240)];
   const pixels = new Uint8ClampedArray(shapes.length);
-  for (let at = 0; at < pixels.length; at++) pixels[at] = shapes[at] + (texture[at] - 128) * 0.2 + (grain[at] - 128) * 0.06;
+  for (let at = 0; at < pixels.length; at++) pixels[at] = shapes[at] + (texture[at] - 128) * 0.18 + (grain[at] - 128) * 0.03;
   return sharp(pixels, { raw: { width, height, channels: 3 } }).jpeg({ quality: 80 }).toBuffer();
 }
 
