@@ -1,0 +1,231 @@
+import { appendFile, readFile, readdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { jsonLines, processesMarked, splitrun, startSplitrun, type StartedCli } from "../support/cli.ts";
+import { temporaryFolder } from "../support/function-task.ts";
+
+interface Line {
+  readonly index: number;
+  readonly input: string;
+  readonly output?: string;
+  readonly error?: { readonly code: string };
+}
+
+interface Ended {
+  readonly state: string;
+  readonly counts: Readonly<Record<"items" | "succeeded" | "failed" | "reused" | "retried" | "copied", number>>;
+}
+
+const slow = `export default async (x) => { await new Promise((r) => setTimeout(r, 20)); return x.toUpperCase(); };`;
+
+async function folderWith(source: string, list: readonly string[]): Promise<string> {
+  const folder = await temporaryFolder(onTestFinished);
+  await writeFile(path.join(folder, "task.mjs"), source);
+  await writeFile(path.join(folder, "list.txt"), list.map((line) => `${line}\n`).join(""));
+  return folder;
+}
+
+const runArgs = ["run", "--json", "--input", "list.txt", "--output", "out", "--set", "task.kind=function", "--set", "task.module=./task.mjs", "--set", "heartbeat.reportMs=20"];
+
+async function run(folder: string, ...more: readonly string[]): Promise<Ended> {
+  const end = await splitrun([...runArgs, ...more], { cwd: folder });
+  expect([0, 1], end.stderr).toContain(end.code);
+  return JSON.parse(end.stdout) as Ended;
+}
+
+const letters = (count: number, prefix = "item") => Array.from({ length: count }, (_, n) => `${prefix} ${n}`);
+const journal = (folder: string) => jsonLines<Line>(path.join(folder, "out", "results.jsonl"));
+
+async function untilStored(folder: string, lines: number): Promise<void> {
+  for (let tries = 0; tries < 600; tries++) {
+    const text = await readFile(path.join(folder, "out", "results.jsonl"), "utf8").catch(() => "");
+    if (text.split("\n").length > lines) return;
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  throw new Error(`${lines} lines were never stored`);
+}
+
+describe("Ctrl-C", () => {
+  test("once ends what is begun, exits with 130 and says how to go on; resume does the rest", async () => {
+    const folder = await folderWith(slow, letters(600));
+    const started = startSplitrun(runArgs, { cwd: folder });
+    await untilStored(folder, 20);
+    started.child.kill("SIGINT");
+    const end = await started.ended;
+    expect(end.code, end.stderr).toBe(130);
+    expect(end.stderr).toMatch(/splitrun resume .*out/);
+    const cancelled = JSON.parse(end.stdout) as Ended;
+    expect(cancelled.state).toBe("cancelled");
+    expect(cancelled.counts.succeeded).toBeGreaterThan(19);
+    expect(cancelled.counts.succeeded).toBeLessThan(600);
+    expect((await journal(folder)).length).toBe(cancelled.counts.succeeded);
+
+    const resumed = await splitrun(["resume", "out", "--json"], { cwd: folder });
+    expect(resumed.code, resumed.stderr).toBe(0);
+    expect(JSON.parse(resumed.stdout)).toMatchObject({ state: "succeeded", counts: { items: 600, succeeded: 600, reused: cancelled.counts.succeeded } });
+    expect((await journal(folder)).map(({ index }) => index).sort((a, b) => a - b)).toEqual(Array.from({ length: 600 }, (_, n) => n));
+  });
+
+  test("twice stops at once, even when the function hangs, and leaves no process", async () => {
+    const folder = await folderWith("export default () => { for (;;); };", letters(10));
+    const mark = `SPLITRUN_MARK=twice-${process.pid}`;
+    const started = startSplitrun(runArgs, { cwd: folder, env: { SPLITRUN_MARK: `twice-${process.pid}` } });
+    await untilLogged(started, folder);
+    started.child.kill("SIGINT");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    started.child.kill("SIGINT");
+    const end = await started.ended;
+    expect(end.code, end.stderr).toBe(130);
+    expect(await processesMarked(mark)).toEqual([]);
+  });
+});
+
+async function untilLogged(started: StartedCli, folder: string): Promise<void> {
+  for (let tries = 0; tries < 400; tries++) {
+    const runs = await readdir(path.join(folder, "out", "runs")).catch(() => []);
+    if (runs.length > 0 && started.child.exitCode === null) return void (await new Promise((resolve) => setTimeout(resolve, 500)));
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+describe("running again into a home", () => {
+  const quick = "export default (x) => { if (x.startsWith('bad')) throw new Error('bad'); return x.toUpperCase(); };";
+
+  test("does only what is new, wherever it stands in the list, and drops what is gone", async () => {
+    const folder = await folderWith(quick, letters(100));
+    expect((await run(folder)).counts).toMatchObject({ items: 100, succeeded: 100, reused: 0 });
+    const changed = ["new first", ...letters(100).slice(10).reverse(), "new last"];
+    await writeFile(path.join(folder, "list.txt"), changed.map((line) => `${line}\n`).join(""));
+    expect((await run(folder)).counts).toMatchObject({ items: 92, succeeded: 92, reused: 90 });
+    const lines = (await journal(folder)).sort((a, b) => a.index - b.index);
+    expect(lines.map(({ input }) => input)).toEqual(changed);
+    expect(lines.every(({ input, output }) => output === input.toUpperCase())).toBe(true);
+    expect((await jsonLines<Line>(path.join(folder, "out", "stale.jsonl"))).length).toBe(10);
+    expect((await splitrun(["verify", "out"], { cwd: folder })).code).toBe(0);
+  });
+
+  test("tries errors again, resume only when asked; failed.jsonl is an input as it is", async () => {
+    const folder = await folderWith(quick, ["a", "bad 1", "b", "bad 2"]);
+    expect((await run(folder, "--set", "attemptsMax=1")).counts).toMatchObject({ succeeded: 2, failed: 2 });
+    const kept = await splitrun(["resume", "out", "--json"], { cwd: folder });
+    expect(kept.code).toBe(1);
+    expect(JSON.parse(kept.stdout)).toMatchObject({ counts: { items: 4, succeeded: 2, failed: 2, reused: 2 } });
+
+    const failed = await splitrun(["run", "--json", "--input", "out/failed.jsonl", "--output", "again", ...runArgs.slice(6)], { cwd: folder });
+    expect(JSON.parse(failed.stdout)).toMatchObject({ counts: { items: 2, failed: 2 } });
+
+    const retried = await splitrun(["resume", "out", "--retry-failed", "--json"], { cwd: folder });
+    expect(JSON.parse(retried.stdout)).toMatchObject({ counts: { items: 4, succeeded: 2, failed: 2 } });
+    expect((await splitrun(["verify", "out"], { cwd: folder })).code).toBe(0);
+  });
+
+  test("another function reuses nothing, and the first one's results are taken up when it returns", async () => {
+    const folder = await folderWith(quick, letters(20));
+    await run(folder);
+    await writeFile(path.join(folder, "task.mjs"), "export default (x) => x.length;");
+    expect((await run(folder)).counts).toMatchObject({ succeeded: 20, reused: 0 });
+    await writeFile(path.join(folder, "task.mjs"), quick);
+    expect((await run(folder)).counts).toMatchObject({ succeeded: 20, reused: 20 });
+  });
+
+  test("--fresh starts anew and leaves foreign files alone", async () => {
+    const folder = await folderWith(quick, letters(5));
+    await run(folder);
+    await writeFile(path.join(folder, "out", "mine.txt"), "mine");
+    expect((await run(folder, "--fresh")).counts).toMatchObject({ succeeded: 5, reused: 0 });
+    expect(await readFile(path.join(folder, "out", "mine.txt"), "utf8")).toBe("mine");
+  });
+
+  test("resume refuses a list that has changed, and names run", async () => {
+    const folder = await folderWith(quick, letters(5));
+    await run(folder);
+    await appendFile(path.join(folder, "list.txt"), "another\n");
+    const end = await splitrun(["resume", "out"], { cwd: folder });
+    expect(end.code).toBe(2);
+    expect(end.stderr).toMatch(/splitrun run/);
+  });
+
+  test("a list from stdin is copied, so that resume can read it again", async () => {
+    const folder = await folderWith(slow, []);
+    const started = startSplitrun(runArgs.map((arg) => (arg === "list.txt" ? "-" : arg)), { cwd: folder, stdin: letters(300).map((line) => `${line}\n`).join("") });
+    await untilStored(folder, 20);
+    started.child.kill("SIGKILL");
+    await started.ended;
+    const end = await splitrun(["resume", "out", "--json"], { cwd: folder });
+    expect(end.code, end.stderr).toBe(0);
+    expect(JSON.parse(end.stdout)).toMatchObject({ state: "succeeded", counts: { items: 300, succeeded: 300 } });
+  });
+});
+
+describe("output", () => {
+  test("without --output every line is printed as it is stored, and the home is below .splitrun", async () => {
+    const folder = await folderWith("export default (x) => x.length;", letters(30));
+    const end = await splitrun(["run", "--input", "list.txt", "--set", "task.kind=function", "--set", "task.module=./task.mjs"], { cwd: folder });
+    expect(end.code, end.stderr).toBe(0);
+    const printed = end.stdout.trim().split("\n").map((line) => JSON.parse(line) as Line);
+    expect(printed.map(({ index }) => index).sort((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, n) => n));
+    const [home = ""] = await readdir(path.join(folder, ".splitrun"));
+    expect(await jsonLines(path.join(folder, ".splitrun", home, "results.jsonl"))).toEqual(printed);
+  });
+
+  test("with --json stdout has one object with the promised fields, and nothing else", async () => {
+    const folder = await folderWith("export default (x) => x.length;", letters(30));
+    const end = await splitrun(["run", "--json", "--input", "list.txt", "--set", "task.kind=function", "--set", "task.module=./task.mjs"], { cwd: folder });
+    expect(Object.keys(JSON.parse(end.stdout) as object)).toEqual(
+      expect.arrayContaining(["runId", "state", "counts", "makespanMs", "itemsPerSecond", "home", "runDir", "output"]),
+    );
+    expect(end.stdout.trim().split("\n").length).toBe(1);
+  });
+
+  test("a reader that goes away ends the run, which can be resumed", async () => {
+    const folder = await folderWith(slow, letters(400));
+    const started = startSplitrun(["run", "--input", "list.txt", "--output", "print", "--set", "task.kind=function", "--set", "task.module=./task.mjs", "--set", "heartbeat.reportMs=20"], { cwd: folder });
+    started.child.stdout?.once("data", () => started.child.stdout?.destroy());
+    const end = await started.ended;
+    expect(end.code, end.stderr).toBe(130);
+    const [home = ""] = await readdir(path.join(folder, ".splitrun"));
+    const resumed = await splitrun(["resume", path.join(".splitrun", home), "--json"], { cwd: folder });
+    expect(JSON.parse(resumed.stdout)).toMatchObject({ counts: { items: 400, succeeded: 400 } });
+  });
+
+  test("csv in the order of the list, when the job says so", async () => {
+    const folder = await folderWith("export default (x) => ({ length: x.length });", letters(50));
+    await run(folder, "--set", 'output={"to":"out","format":"csv","order":"input"}');
+    const rows = (await readFile(path.join(folder, "out", "results.csv"), "utf8")).trim().split(/\r?\n/);
+    expect(rows[0]).toMatch(/^index,/);
+    expect(rows.slice(1).map((row) => Number(row.split(",")[0]))).toEqual(Array.from({ length: 50 }, (_, n) => n));
+  });
+
+  test("a recorded run is replayed with the same decisions; a changed record is noticed", async () => {
+    const folder = await folderWith("export default (x) => { if (x.endsWith('7')) throw new Error('seven'); return x.length; };", letters(200));
+    const ended = (await run(folder)) as Ended & { readonly runDir: string };
+    const same = await splitrun(["replay", ended.runDir], { cwd: folder });
+    expect(same.code, same.stdout + same.stderr).toBe(0);
+    const events = path.join(ended.runDir, "events.jsonl");
+    const lines = (await readFile(events, "utf8")).trim().split("\n");
+    lines.splice(Math.floor(lines.length / 2), 1);
+    await writeFile(events, `${lines.join("\n")}\n`);
+    expect((await splitrun(["replay", ended.runDir], { cwd: folder })).code).toBe(1);
+  });
+});
+
+describe("policies", () => {
+  for (const policy of ["none", "default", "policy-1", "policy-2", "policy-3", "./policy.mjs#threes"]) {
+    test(`${policy}: every item is done once`, async () => {
+      const folder = await folderWith("export default (x) => x.length;", letters(28));
+      await writeFile(path.join(folder, "policy.mjs"), "export const threes = () => ({ splitSize: 3 });");
+      const ended = await run(folder, "--policy", policy, "--set", "splitSize=4");
+      expect(ended.counts).toMatchObject({ items: 28, succeeded: 28 });
+      expect((await splitrun(["verify", "out"], { cwd: folder })).code).toBe(0);
+    });
+  }
+
+  test("plan prints every value with the rule it came from, and starts nothing", async () => {
+    const folder = await folderWith("export default (x) => x;", letters(100));
+    const end = await splitrun(["plan", "--input", "list.txt", "--output", "out", "--policy", "policy-1", "--set", "task.kind=function", "--set", "task.module=./task.mjs"], { cwd: folder });
+    expect(end.code, end.stderr).toBe(0);
+    expect(end.stdout).toMatch(/policy-1/);
+    expect(end.stdout).toMatch(/taskManagers/);
+    expect(await readdir(folder)).not.toContain("out");
+  });
+});
