@@ -88,6 +88,8 @@ describe.each([["on threads", true], ["on the caller's thread", false]])("infere
     host.add(Array.from({ length: 100 }, () => broken));
     executor.wake(false);
     await host.until(() => host.groups.length > 0);
+    // Long enough for an image to fail, if it did not wait.
+    await new Promise((resolve) => setTimeout(resolve, 150));
     expect(host.errors.size).toBe(0);
     const open = () => {
       for (const resolve of opened.splice(0)) resolve();
