@@ -20,24 +20,38 @@ const seed = Number(process.env["SPLITRUN_SEED"] ?? randomInt(2 ** 31));
 interface Step {
   readonly mode: "run" | "resume" | "retry";
   readonly task: "a" | "b";
-  /** Of a `run`. */
-  readonly list: readonly string[];
+  /** Of a `run`: another list, or what becomes of the last one. */
+  readonly list: readonly string[] | "same" | "reversed" | { readonly inserted: string; readonly at: number } | { readonly removedAt: number };
   /** One an item, in turn: how it ends when it is done. */
   readonly ends: readonly ("result" | "error" | "not done")[];
   /** Share of the list that is read; 1: all. */
   readonly read: number;
-  /** How it ends: as it should; killed; or killed with the last bytes of the journal lost (share of this run's bytes). */
-  readonly fate: "finishes" | "killed" | { readonly keeps: number };
+  /** How it ends: as it should; killed; or killed with the last bytes of the journal lost (per cent of this run's bytes kept). */
+  readonly fate: "finishes" | "killed" | { readonly keepsPercent: number };
 }
+
+const letter = fc.constantFrom("a", "b", "c", "d", "e", "f");
 
 const step: fc.Arbitrary<Step> = fc.record({
   mode: fc.constantFrom("run", "run", "resume", "retry"),
-  task: fc.constantFrom("a", "a", "a", "b"),
-  list: fc.array(fc.constantFrom("a", "b", "c", "d", "e", "f"), { maxLength: 9 }),
-  ends: fc.array(fc.constantFrom("result", "result", "result", "error", "not done"), { minLength: 1, maxLength: 9 }),
+  task: fc.constantFrom("a", "a", "a", "a", "b"),
+  list: fc.oneof(
+    fc.array(letter, { maxLength: 9 }),
+    fc.constantFrom("same" as const, "reversed" as const),
+    fc.record({ inserted: letter, at: fc.nat(9) }),
+    fc.record({ removedAt: fc.nat(9) }),
+  ),
+  ends: fc.array(fc.constantFrom("result", "result", "result", "error", "not done"), { minLength: 1, maxLength: 4 }),
   read: fc.constantFrom(1, 1, 1, 0.5, 0),
-  fate: fc.oneof(fc.constant("finishes" as const), fc.constant("finishes" as const), fc.constant("killed" as const), fc.record({ keeps: fc.double({ min: 0, max: 1, noNaN: true }) })),
+  fate: fc.oneof(fc.constantFrom("finishes" as const, "finishes" as const, "killed" as const), fc.record({ keepsPercent: fc.nat(100) })),
 });
+
+function changed(last: readonly string[], change: Step["list"]): readonly string[] {
+  if (change === "same") return last;
+  if (change === "reversed") return last.toReversed();
+  if ("inserted" in change) return last.toSpliced(change.at, 0, change.inserted);
+  return "removedAt" in change ? last.toSpliced(change.removedAt, 1) : change;
+}
 
 interface Line {
   readonly key: string;
@@ -104,7 +118,7 @@ async function play(dir: string, steps: readonly Step[]): Promise<void> {
   let made = 0;
   for (const { mode, task, list, ends, read, fate } of steps) {
     if (mode !== "run" && model.task === null) continue;
-    if (mode === "run") model.startList(task, list);
+    if (mode === "run") model.startList(task, changed(model.list, list));
     const home = await openHome(homeOptions(dir, { mode: mode === "run" ? "run" : "resume", retryFailed: mode === "retry", fingerprint: fingerprints[model.task ?? "a"] }));
     const reads = Math.floor(model.list.length * read);
     const items: readonly SourceItem[] = model.list.slice(0, reads).map((input) => ({ input }));
@@ -129,7 +143,7 @@ async function play(dir: string, steps: readonly Step[]): Promise<void> {
     if (fate === "finishes") await home.finish({ complete: isComplete });
     await home.close();
 
-    const kept = typeof fate === "object" ? await tear(journal, bytesBefore, { outcomes, keeps: fate.keeps }) : outcomes;
+    const kept = typeof fate === "object" ? await tear(journal, bytesBefore, { outcomes, keeps: fate.keepsPercent / 100 }) : outcomes;
     model.lines = [...model.lines, ...kept.map(({ index, input, output }) => ({ key: String(input), text: typeof output === "string" ? output : null, index, older: false }))];
     for (const { output } of kept) if (typeof output === "string") stored.add(output);
     model.readMax = Math.max(model.readMax, reads);
@@ -173,7 +187,7 @@ test("whatever is run, killed and torn in whatever order, no result is lost, don
   const folder = await temporaryFolder();
   let homes = 0;
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 7 }), async (steps) => {
+    fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 8 }), async (steps) => {
       const dir = join(folder, String(homes++));
       await play(dir, steps);
       await rm(dir, { recursive: true, force: true });
