@@ -1,0 +1,214 @@
+import type { Ranges } from "../../task-manager/protocol.ts";
+import { Bits } from "./bits.ts";
+import { GroupBuilder, type Group, type History } from "./groups.ts";
+import { ascending, isAscending } from "./ranges.ts";
+import type { AssignmentId, HostNumber, TaskManagerId } from "./types.ts";
+
+/** Neighbouring items with one past; `ordinal` is the place of the first in the assignment. */
+interface Piece {
+  readonly first: number;
+  readonly end: number;
+  readonly ordinal: number;
+  readonly history: History;
+}
+
+/** Called with [first, end), the ordinal of the first and their common past. */
+export type RunVisitor = (first: number, end: number, ordinal: number, history: History) => void;
+
+export interface AssignmentOptions {
+  readonly id: AssignmentId;
+  readonly holder: TaskManagerId;
+  readonly groups: readonly Group[];
+  readonly exclusive: boolean;
+  /** Items that the holder has ended so far. */
+  readonly holderEnded: number;
+  readonly nowMs: number;
+}
+
+/** One time that items are given to a Task Manager: which of them it has begun, and which are missing still. */
+export class Assignment {
+  readonly id: AssignmentId;
+  readonly holder: TaskManagerId;
+  readonly count: number;
+  readonly items: Ranges;
+  /** The holder has nothing else: what happens to it was done by these. */
+  readonly exclusive: boolean;
+  readonly givenMs: number;
+  readonly holderEnded: number;
+  /** When it became the oldest at its Task Manager, which is when it began to run. */
+  runningSinceMs: number | null = null;
+  /** Heartbeats in a row that did not name it, although they should. */
+  heartbeatsWithout = 0;
+  readonly hosts: Uint32Array | null;
+  readonly weights: Float64Array | null;
+  #pieces: readonly Piece[];
+  #missing: Bits;
+  #missingCount: number;
+  #begun: Bits | null = null;
+
+  constructor({ id, holder, groups, exclusive, holderEnded, nowMs }: AssignmentOptions) {
+    this.id = id;
+    this.holder = holder;
+    this.exclusive = exclusive;
+    this.holderEnded = holderEnded;
+    this.givenMs = nowMs;
+    this.count = groups.reduce((count, group) => count + group.count, 0);
+    this.hosts = joined(groups, this.count);
+    this.weights = joinedWeights(groups, this.count);
+    this.#pieces = piecesOf(groups);
+    const [only] = groups;
+    this.items = groups.length === 1 && only !== undefined ? only.ranges : ascending(groups.flatMap(({ ranges }) => ranges));
+    this.#missing = new Bits(this.count);
+    this.#missing.add(0, this.count);
+    this.#missingCount = this.count;
+  }
+
+  get missing(): number {
+    return this.#missingCount;
+  }
+
+  /** Takes those of [first, end) that are missing; returns how many that were. */
+  take(first: number, end: number, visit: RunVisitor): number {
+    const before = this.#missingCount;
+    for (let at = this.#pieceAt(first); at < this.#pieces.length; at++) {
+      const piece = this.#pieces[at];
+      if (piece === undefined || piece.first >= end) break;
+      const from = piece.ordinal + Math.max(0, first - piece.first);
+      const to = piece.ordinal + Math.min(end, piece.end) - piece.first;
+      this.#takeOrdinals(piece, from, to, visit);
+    }
+    return before - this.#missingCount;
+  }
+
+  /** Marks those of [first, end) that are missing as begun; returns how many of them belong here. */
+  begin(first: number, end: number): number {
+    this.#begun ??= new Bits(this.count);
+    let count = 0;
+    for (let at = this.#pieceAt(first); at < this.#pieces.length; at++) {
+      const piece = this.#pieces[at];
+      if (piece === undefined || piece.first >= end) break;
+      const from = piece.ordinal + Math.max(0, first - piece.first);
+      const to = piece.ordinal + Math.min(end, piece.end) - piece.first;
+      if (to <= from) continue;
+      this.#begun.add(from, to);
+      count += to - from;
+    }
+    return count;
+  }
+
+  /** Takes all that is missing, in two parts: begun, and not. */
+  takeAll(): { readonly begun: readonly Group[]; readonly unbegun: readonly Group[] } {
+    const begun = new Remainder(this);
+    const unbegun = new Remainder(this);
+    for (const piece of [...this.#pieces].sort((a, b) => a.first - b.first)) {
+      this.#takeOrdinals(piece, piece.ordinal, piece.ordinal + piece.end - piece.first, (first, end, ordinal, history) => {
+        for (let at = ordinal; at < ordinal + end - first; ) {
+          const isBegun = this.#begun?.has(at) ?? false;
+          const stop = this.#sameUntil(isBegun, at, ordinal + end - first);
+          (isBegun ? begun : unbegun).add(first + at - ordinal, first + stop - ordinal, at, history);
+          at = stop;
+        }
+      });
+    }
+    return { begun: begun.groups(), unbegun: unbegun.groups() };
+  }
+
+  hostAt(ordinal: number): HostNumber {
+    return this.hosts?.[ordinal] ?? 0;
+  }
+
+  weightOf(ordinal: number, count: number): number {
+    if (this.weights === null) return count;
+    let weight = 0;
+    for (let at = ordinal; at < ordinal + count; at++) weight += this.weights[at] ?? 1;
+    return weight;
+  }
+
+  #sameUntil(isBegun: boolean, from: number, end: number): number {
+    if (this.#begun === null) return end;
+    return isBegun ? this.#begun.nextGap(from, end) : this.#begun.nextMember(from, end);
+  }
+
+  #takeOrdinals(piece: Piece, from: number, to: number, visit: RunVisitor): void {
+    for (let at = this.#missing.nextMember(from, to); at < to; at = this.#missing.nextMember(at, to)) {
+      const stop = this.#missing.nextGap(at, to);
+      this.#missing.remove(at, stop);
+      this.#missingCount -= stop - at;
+      visit(piece.first + at - piece.ordinal, piece.first + stop - piece.ordinal, at, piece.history);
+      at = stop;
+    }
+  }
+
+  /** The first piece that ends behind `index`. */
+  #pieceAt(index: number): number {
+    let low = 0;
+    let high = this.#pieces.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#pieces[middle]?.end ?? Infinity) > index) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
+
+/** Items taken out of an assignment, as groups by their past. */
+export class Remainder {
+  #assignment: Assignment;
+  #builders = new Map<History, GroupBuilder>();
+
+  constructor(assignment: Assignment) {
+    this.#assignment = assignment;
+  }
+
+  add(first: number, end: number, ordinal: number, history: History): void {
+    let builder = this.#builders.get(history);
+    if (builder === undefined) this.#builders.set(history, (builder = new GroupBuilder()));
+    builder.add(first, end, this.#assignment.hosts, this.#assignment.weights, ordinal);
+  }
+
+  groups(): readonly Group[] {
+    return [...this.#builders].map(([history, builder]) => builder.build(history));
+  }
+}
+
+function piecesOf(groups: readonly Group[]): readonly Piece[] {
+  const pieces: Piece[] = [];
+  let ordinal = 0;
+  for (const { ranges, history } of groups) {
+    for (let pair = 0; pair < ranges.length; pair += 2) {
+      const first = ranges[pair] ?? 0;
+      const end = ranges[pair + 1] ?? 0;
+      pieces.push({ first, end, ordinal, history });
+      ordinal += end - first;
+    }
+    if (!isAscending(ranges)) throw new Error(`a group's ranges must ascend: ${JSON.stringify(ranges.slice(0, 20))}`);
+  }
+  return groups.length === 1 ? pieces : pieces.sort((a, b) => a.first - b.first);
+}
+
+function joined(groups: readonly Group[], count: number): Uint32Array | null {
+  const [only] = groups;
+  if (groups.length === 1 && only !== undefined) return only.hosts;
+  if (groups.every(({ hosts }) => hosts === null)) return null;
+  const all = new Uint32Array(count);
+  let at = 0;
+  for (const group of groups) {
+    if (group.hosts !== null) all.set(group.hosts, at);
+    at += group.count;
+  }
+  return all;
+}
+
+function joinedWeights(groups: readonly Group[], count: number): Float64Array | null {
+  const [only] = groups;
+  if (groups.length === 1 && only !== undefined) return only.weights;
+  if (groups.every(({ weights }) => weights === null)) return null;
+  const all = new Float64Array(count).fill(1);
+  let at = 0;
+  for (const group of groups) {
+    if (group.weights !== null) all.set(group.weights, at);
+    at += group.count;
+  }
+  return all;
+}

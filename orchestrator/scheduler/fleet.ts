@@ -1,0 +1,298 @@
+import type { Assignment } from "./assignment.ts";
+import { Fifo } from "./fifo.ts";
+import type { TaskManagerId } from "./types.ts";
+
+/** Busy time behind a measured rate; older work counts for half as much, so that a change is noticed. */
+const rateMemoryMs = 30_000;
+
+export interface TaskManager {
+  readonly id: TaskManagerId;
+  readonly room: number;
+  readonly lanes: number;
+  /** Oldest first: the first one runs, the others are prefetched. */
+  readonly assignments: Assignment[];
+  /** Items of its split that are not handed out yet. */
+  bound: number;
+  /** Asked to end: gets nothing more. */
+  draining: boolean;
+  /** Holds items that must be alone. */
+  exclusive: boolean;
+  /** Gets nothing more until it is empty, then items that must be alone. */
+  reserved: boolean;
+  given: number;
+  refusals: number;
+  heardMs: number;
+  heartbeatMs: number | null;
+  /** When it ended an item last, or got work while it had none. */
+  progressMs: number;
+  /** It has begun or ended an item. */
+  proven: boolean;
+  itemsEnded: number;
+  /** Time of its one valid entry among the deadlines. */
+  wakeMs: number;
+  busySinceMs: number | null;
+  busyMs: number;
+  weightEnded: number;
+  inHungry: boolean;
+  inSpare: boolean;
+}
+
+export interface FleetOptions {
+  readonly prefetch: boolean;
+  readonly assignmentsMax: number | null;
+}
+
+/** The Task Managers that joined, who of them can take more, and how fast they are. */
+export class Fleet {
+  readonly #options: FleetOptions;
+  readonly #members = new Map<TaskManagerId, TaskManager>();
+  readonly #hungry = new Fifo<TaskManager>();
+  readonly #spare = new Fifo<TaskManager>();
+  #live = 0;
+  #proven = 0;
+  #holding = 0;
+  #idle = 0;
+  #apart = 0;
+  #lanes = 1;
+  #bound = 0;
+  // Sums that give the fleet's busy time without a walk over its members.
+  #busySinceSumMs = 0;
+  #busyMs = 0;
+  #weightEnded = 0;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+  }
+
+  /** All that joined and have not ended, draining ones too. */
+  get size(): number {
+    return this.#members.size;
+  }
+
+  /** Those that can be given work. */
+  get live(): number {
+    return this.#live;
+  }
+
+  /** Of the one that joined last: what to expect of the next. */
+  get lanes(): number {
+    return this.#lanes;
+  }
+
+  /** Those of them that have begun or ended an item. */
+  get proven(): number {
+    return this.#proven;
+  }
+
+  /** Those that hold items. */
+  get holding(): number {
+    return this.#holding;
+  }
+
+  /** Those that hold nothing and can be given work. */
+  get idle(): number {
+    return this.#idle;
+  }
+
+  /** Those that hold, or wait for, items that must be alone. */
+  get apart(): number {
+    return this.#apart;
+  }
+
+  /** Items bound to Task Managers that are not handed out yet. */
+  get bound(): number {
+    return this.#bound;
+  }
+
+  get(id: TaskManagerId): TaskManager | undefined {
+    return this.#members.get(id);
+  }
+
+  all(): IterableIterator<TaskManager> {
+    return this.#members.values();
+  }
+
+  join(id: TaskManagerId, room: number, lanes: number, nowMs: number): TaskManager {
+    const member: TaskManager = {
+      id,
+      room: this.#options.prefetch ? Math.max(1, room) : 1,
+      lanes: Math.max(1, lanes),
+      assignments: [],
+      bound: 0,
+      draining: false,
+      exclusive: false,
+      reserved: false,
+      given: 0,
+      refusals: 0,
+      heardMs: nowMs,
+      heartbeatMs: null,
+      progressMs: nowMs,
+      proven: false,
+      itemsEnded: 0,
+      wakeMs: Infinity,
+      busySinceMs: null,
+      busyMs: 0,
+      weightEnded: 0,
+      inHungry: false,
+      inSpare: false,
+    };
+    this.#members.set(id, member);
+    this.#lanes = member.lanes;
+    this.#live += 1;
+    this.#idle += 1;
+    this.list(member);
+    return member;
+  }
+
+  /** Its assignments must have been taken from it. */
+  remove(member: TaskManager): void {
+    if (member.assignments.length > 0) throw new Error(`Task Manager ${member.id} leaves with ${member.assignments.length} assignments`);
+    this.drain(member);
+    this.#members.delete(member.id);
+  }
+
+  drain(member: TaskManager): void {
+    if (member.draining) return;
+    member.draining = true;
+    this.#live -= 1;
+    if (member.assignments.length === 0) this.#idle -= 1;
+    if (member.proven) this.#proven -= 1;
+    this.bind(member, 0);
+    this.setReserved(member, false);
+  }
+
+  bind(member: TaskManager, items: number): void {
+    this.#bound += items - member.bound;
+    member.bound = items;
+  }
+
+  setReserved(member: TaskManager, reserved: boolean): void {
+    if (member.reserved === reserved) return;
+    member.reserved = reserved;
+    this.#apart += reserved ? 1 : -1;
+  }
+
+  give(member: TaskManager, assignment: Assignment, nowMs: number): void {
+    if (assignment.exclusive) {
+      this.setReserved(member, false);
+      member.exclusive = true;
+      this.#apart += 1;
+    }
+    if (member.assignments.length === 0) {
+      this.#holding += 1;
+      this.#idle -= 1;
+      member.busySinceMs = nowMs;
+      member.progressMs = nowMs;
+      assignment.runningSinceMs = nowMs;
+      this.#busySinceSumMs += nowMs;
+    }
+    member.assignments.push(assignment);
+    member.given += 1;
+    this.list(member);
+  }
+
+  /** The assignment is over, whatever became of its items. */
+  takeAway(member: TaskManager, assignment: Assignment, nowMs: number): void {
+    const at = member.assignments.indexOf(assignment);
+    if (at < 0) throw new Error(`assignment ${assignment.id} is not at Task Manager ${member.id}`);
+    member.assignments.splice(at, 1);
+    if (assignment.exclusive) {
+      member.exclusive = false;
+      this.#apart -= 1;
+    }
+    const [oldest] = member.assignments;
+    if (oldest === undefined) this.#rest(member, nowMs);
+    else oldest.runningSinceMs ??= nowMs;
+    this.list(member);
+  }
+
+  prove(member: TaskManager): void {
+    if (member.proven) return;
+    member.proven = true;
+    if (!member.draining) this.#proven += 1;
+  }
+
+  ended(member: TaskManager, items: number, weight: number, nowMs: number): void {
+    this.prove(member);
+    member.progressMs = nowMs;
+    member.itemsEnded += items;
+    member.weightEnded += weight;
+    this.#weightEnded += weight;
+    const busyMs = this.#busyMsOf(member, nowMs);
+    if (busyMs <= rateMemoryMs) return;
+    member.busyMs -= busyMs / 2;
+    member.weightEnded /= 2;
+  }
+
+  /** Notes that it can take more, if it can. */
+  list(member: TaskManager): void {
+    if (member.assignments.length === 0 && !member.inHungry && this.#canTake(member)) {
+      member.inHungry = true;
+      this.#hungry.push(member);
+    } else if (member.assignments.length > 0 && !member.inSpare && this.#canPrefetch(member)) {
+      member.inSpare = true;
+      this.#spare.push(member);
+    }
+  }
+
+  /** The Task Manager that has been without work for longest. */
+  nextHungry(): TaskManager | undefined {
+    for (let member = this.#hungry.shift(); member !== undefined; member = this.#hungry.shift()) {
+      member.inHungry = false;
+      if (member.assignments.length === 0 && this.#canTake(member)) return member;
+      this.list(member);
+    }
+    return undefined;
+  }
+
+  /** One that works and has room for more. */
+  nextSpare(): TaskManager | undefined {
+    for (let member = this.#spare.shift(); member !== undefined; member = this.#spare.shift()) {
+      member.inSpare = false;
+      if (member.assignments.length > 0 && this.#canPrefetch(member)) return member;
+      this.list(member);
+    }
+    return undefined;
+  }
+
+  /** No more assignments may be given to it. */
+  isSpent(member: TaskManager): boolean {
+    const { assignmentsMax } = this.#options;
+    return assignmentsMax !== null && member.given >= assignmentsMax;
+  }
+
+  /** Milliseconds of one Task Manager for a unit of weight; null: nothing has ended yet. */
+  meanMs(nowMs: number): number | null {
+    if (this.#weightEnded === 0) return null;
+    const busyMs = this.#busyMs + this.#holding * nowMs - this.#busySinceSumMs;
+    return Math.max(busyMs, 1) / this.#weightEnded;
+  }
+
+  /** The same for one of them, drawn to the fleet's mean as if that had been seen on four items. */
+  estimateMs(member: TaskManager, fleetMeanMs: number, meanWeight: number, nowMs: number): number {
+    const priorWeight = 4 * meanWeight;
+    return (this.#busyMsOf(member, nowMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
+  }
+
+  #rest(member: TaskManager, nowMs: number): void {
+    const sinceMs = member.busySinceMs ?? nowMs;
+    member.busyMs += nowMs - sinceMs;
+    member.busySinceMs = null;
+    this.#holding -= 1;
+    if (!member.draining) this.#idle += 1;
+    this.#busySinceSumMs -= sinceMs;
+    this.#busyMs += nowMs - sinceMs;
+  }
+
+  #busyMsOf(member: TaskManager, nowMs: number): number {
+    return member.busyMs + (member.busySinceMs === null ? 0 : nowMs - member.busySinceMs);
+  }
+
+  #canTake(member: TaskManager): boolean {
+    return !member.draining && !this.isSpent(member);
+  }
+
+  #canPrefetch(member: TaskManager): boolean {
+    return this.#canTake(member) && !member.exclusive && !member.reserved && member.assignments.length < member.room;
+  }
+}

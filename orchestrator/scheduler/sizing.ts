@@ -1,0 +1,69 @@
+import { assignmentItemsMax } from "../../task-manager/protocol.ts";
+import type { Fleet, TaskManager } from "./fleet.ts";
+import type { SchedulerPlan } from "./types.ts";
+
+/** Seconds of work in a split of guided size; between 5 and 30 the upper bound makes no difference. */
+const splitMsMin = 100;
+const splitMsMax = 10_000;
+/** Of a Task Manager that has not ended anything yet. */
+const firstSplitMs = 250;
+/** Part of the work left that is handed out: factoring, so that all end together. */
+const shareOfRest = 2;
+
+/** How much the next assignment may hold, whichever comes first. */
+export interface Budget {
+  readonly items: number;
+  readonly weight: number;
+}
+
+/** The work that nobody has yet. */
+export interface Rest {
+  /** Infinity where nobody knows. */
+  readonly weight: number;
+  /** Of one item. */
+  readonly meanWeight: number;
+}
+
+/**
+ * Guided size: seconds = clamp(seconds left for the fleet / 2, 0.1, 10), turned into items by the Task Manager's own
+ * rate. At least one item for each of its lanes while there are enough for all.
+ */
+export function guidedBudget(taskManager: TaskManager, fleet: Fleet, fleetSize: number, rest: Rest, nowMs: number): Budget {
+  const shareWeight = rest.weight / fleetSize;
+  const lanesWeight = Math.min(taskManager.lanes * rest.meanWeight, shareWeight);
+  const weight = Math.min(shareWeight, Math.max(lanesWeight, wantedWeight(taskManager, fleet, shareWeight, rest.meanWeight, nowMs)));
+  // Never nothing: sums of weights drift by rounding.
+  return { items: assignmentItemsMax, weight: Math.max(weight, Number.MIN_VALUE) };
+}
+
+function wantedWeight(taskManager: TaskManager, fleet: Fleet, shareWeight: number, meanWeight: number, nowMs: number): number {
+  const fleetMeanMs = fleet.meanMs(nowMs);
+  if (fleetMeanMs === null) return taskManager.lanes * 2 * meanWeight;
+  const restMs = shareWeight * fleetMeanMs;
+  const guidedMs = Math.min(splitMsMax, Math.max(splitMsMin, restMs / shareOfRest));
+  const splitMs = taskManager.itemsEnded === 0 ? Math.min(guidedMs, firstSplitMs) : guidedMs;
+  return splitMs / fleet.estimateMs(taskManager, fleetMeanMs, meanWeight, nowMs);
+}
+
+/** Sizes in turn, the last one for ever. */
+export class FixedSizes {
+  readonly #sizes: readonly number[];
+  #next = 0;
+
+  constructor(sizing: Extract<SchedulerPlan["sizing"], { kind: "fixed" }>) {
+    if (sizing.sizes.length === 0 || sizing.sizes.some((size) => !(size >= 1))) {
+      throw new Error(`sizes of splits must be positive, not ${JSON.stringify(sizing.sizes)}`);
+    }
+    this.#sizes = sizing.sizes;
+  }
+
+  get next(): number {
+    return this.#sizes[Math.min(this.#next, this.#sizes.length - 1)] ?? 1;
+  }
+
+  take(): number {
+    const size = this.next;
+    this.#next += 1;
+    return size;
+  }
+}
