@@ -25,7 +25,7 @@ export interface Value {
 export interface Arrangement {
   readonly taskManagers: Value;
   readonly taskManagersMax: Value;
-  /** Cores for one of `count` Task Managers: its inference sessions, its decoding threads, its threads for a function. */
+  /** Cores for one of `count` Task Managers: its inference sessions, its threads for a function. */
   coresEach(count: number): Value;
 }
 
@@ -88,6 +88,14 @@ function coresEach(cores: number, coresPerWorker: number | null, taskManagers: n
   if (coresPerWorker !== null) return { value: coresPerWorker, rule: "resources.coresPerWorker" };
   const value = Math.max(1, Math.floor(cores / taskManagers));
   return { value, rule: `${coresText(cores)} of this machine / ${taskManagers === 1 ? "1 Task Manager" : `${taskManagers} Task Managers`}` };
+}
+
+/** Cores that one decoding thread keeps busy: the decoding itself is on libvips' own threads. */
+const coresPerDecodingThread = 4;
+
+/** Decoding threads of a Task Manager; a second one on two cores gained nothing and cost 45 MB. */
+export function decodingThreads(cores: Value): Value {
+  return { value: Math.ceil(cores.value / coresPerDecodingThread), rule: `${cores.rule}; one for every ${coresPerDecodingThread} cores` };
 }
 
 function coresText(cores: number): string {

@@ -1,6 +1,6 @@
 import type { JsonValue, PreprocessSpec } from "../../task-manager/protocol.ts";
 import { SplitrunError } from "../errors.ts";
-import { arrange, type Arrangement, type Machine, type Value } from "./arrange.ts";
+import { arrange, decodingThreads, type Arrangement, type Machine, type Value } from "./arrange.ts";
 import { heartbeatDefaults, presetDefault } from "./cross-checks.ts";
 import { resolveInput } from "./input-spec.ts";
 import { JobInvalidError } from "./job-error.ts";
@@ -200,7 +200,7 @@ function resolveInference(task: InferenceJobTask, cores: Value, ledger: Ledger):
       headers: settleReferences(field("download.headers"), download.headers, ledger),
       certificateAuthorities: ledger.settle<string[]>(field("download.certificateAuthorities"), copied(download.certificateAuthorities), []),
     },
-    preprocess: resolvePreprocess(task.preprocess ?? {}, cores, ledger),
+    preprocess: resolvePreprocess(task.preprocess ?? {}, decodingThreads(cores), ledger),
     infer: {
       batch: ledger.settle(field("infer.batch"), infer.batch, 8),
       sessions: ledger.settle(field("infer.sessions"), infer.sessions, cores.value, cores.rule),
@@ -219,14 +219,14 @@ function resolveInference(task: InferenceJobTask, cores: Value, ledger: Ledger):
   };
 }
 
-function resolvePreprocess(given: NonNullable<InferenceJobTask["preprocess"]>, cores: Value, ledger: Ledger): PreprocessSpec {
+function resolvePreprocess(given: NonNullable<InferenceJobTask["preprocess"]>, threads: Value, ledger: Ledger): PreprocessSpec {
   const field = (name: string) => `task.preprocess.${name}`;
   const preset = ledger.settle(field("preset"), given.preset, presetDefault);
   const base = presetNamed(preset);
   if (base === undefined) throw new TypeError(`preset ${preset} passed the check and is not there`);
   const byPreset = `preset ${preset}`;
   return {
-    concurrency: ledger.settle(field("concurrency"), given.concurrency, cores.value, cores.rule),
+    concurrency: ledger.settle(field("concurrency"), given.concurrency, threads.value, threads.rule),
     maxPixels: ledger.settle(field("maxPixels"), given.maxPixels, maxPixelsDefault),
     resize: {
       width: ledger.settle(field("resize.width"), given.resize?.width, base.resize.width, byPreset),

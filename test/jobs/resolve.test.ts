@@ -120,21 +120,24 @@ describe("the arrangement on the machine", () => {
   };
 
   test("local: one Task Manager with a session a core", async () => {
-    expect(await arranged({})).toEqual({ taskManagers: 1, sessions: 4, decoding: 4 });
+    expect(await arranged({})).toEqual({ taskManagers: 1, sessions: 4, decoding: 1 });
+  });
+  test("local: a decoding thread for every four cores", async () => {
+    expect(await arranged({}, { cores: 9, freeMemoryMb: 9000 })).toEqual({ taskManagers: 1, sessions: 9, decoding: 3 });
   });
   test("local: more Task Managers share the cores", async () => {
     expect(await arranged({ taskManagers: 3 })).toEqual({ taskManagers: 3, sessions: 1, decoding: 1 });
   });
   test("local: coresPerWorker and workersPerNode", async () => {
-    expect(await arranged({ resources: { coresPerWorker: 2 } })).toEqual({ taskManagers: 2, sessions: 2, decoding: 2 });
-    expect(await arranged({ resources: { workersPerNode: 2 }, taskManagers: 4 })).toEqual({ taskManagers: 2, sessions: 2, decoding: 2 });
+    expect(await arranged({ resources: { coresPerWorker: 2 } })).toEqual({ taskManagers: 2, sessions: 2, decoding: 1 });
+    expect(await arranged({ resources: { workersPerNode: 2 }, taskManagers: 4 })).toEqual({ taskManagers: 2, sessions: 2, decoding: 1 });
   });
   test("sequential: one of each, whatever the job says", async () => {
     expect(await arranged({ backend: "sequential", taskManagers: 3 })).toEqual({ taskManagers: 1, sessions: 1, decoding: 1 });
   });
   test("auto: as many workers as free memory and cores allow, at 2000 MB each", async () => {
     expect(await arranged({ backend: "auto" })).toEqual({ taskManagers: 4, sessions: 1, decoding: 1 });
-    expect(await arranged({ backend: "auto" }, { cores: 8, freeMemoryMb: 5999 })).toEqual({ taskManagers: 2, sessions: 4, decoding: 4 });
+    expect(await arranged({ backend: "auto" }, { cores: 8, freeMemoryMb: 5999 })).toEqual({ taskManagers: 2, sessions: 4, decoding: 1 });
     expect(await arranged({ backend: "auto", resources: { maxRamPerWorkerMb: 1000 } }, { cores: 8, freeMemoryMb: 5999 })).toEqual({ taskManagers: 5, sessions: 1, decoding: 1 });
     expect(await arranged({ backend: "auto", resources: { maxRamPerWorkerMb: 300 } }, { cores: 1, freeMemoryMb: 400 })).toEqual({ taskManagers: 1, sessions: 1, decoding: 1 });
   });
