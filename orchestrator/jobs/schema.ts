@@ -114,7 +114,7 @@ export interface InferenceJobTask {
     /** @default "torchvision-imagenet" */
     readonly preset?: string;
     readonly kind?: "thread";
-    /** Decoding threads in one Task Manager. @default its share of the machine's cores */
+    /** Decoding threads in one Task Manager. @default one for every four cores of its share */
     readonly concurrency?: number;
     /** Larger images are errors. @default 268402689 */
     readonly maxPixels?: number;
