@@ -14,7 +14,7 @@ import { homeFiles } from "./home-files.ts";
 import type { HomeRecord, HomeState } from "./home-record.ts";
 import { readRecord, writeRecord } from "./home-record.ts";
 import { itemsMax } from "./journal-line.ts";
-import { Journal, storeError } from "./journal.ts";
+import { Journal, reasonOf } from "./journal.ts";
 import type { KeyHash } from "./key.ts";
 import { KeyDigest, keyHash } from "./key.ts";
 import { acquireLock } from "./lock.ts";
@@ -319,8 +319,8 @@ class LocalHome implements Home {
 
   async finish({ complete }: { readonly complete: boolean }): Promise<void> {
     await this.#journal.drained();
-    await this.#ending("the record of the list", () => this.#stateWritten.catch(() => writeRecord(this.dir, this.#state)));
-    if (complete && !this.#journal.failed && this.#state.list !== null) await this.#ending("the compacted journal", () => this.#settle());
+    await this.#ending("The record of the list", () => this.#stateWritten.catch(() => writeRecord(this.dir, this.#state)));
+    if (complete && !this.#journal.failed && this.#state.list !== null) await this.#ending("The compacted journal", () => this.#settle());
     const any = this.#errorsAppended > 0 || this.#committed.errorCount > 0;
     await this.#ending(homeFiles.failed, () => writeFailed(this.dir, { any }));
   }
@@ -330,7 +330,9 @@ class LocalHome implements Home {
     try {
       await write();
     } catch (error) {
-      this.#notes.push(`${what} could not be written: ${storeError(this.dir, error).message}.`);
+      // Not the disk's fault, but ours.
+      if (errorCode(error) === undefined) throw error;
+      this.#notes.push(`${what} could not be written in ${this.dir}: ${reasonOf(error)}. The results are all there; \`splitrun resume\` ends this.`);
     }
   }
 
@@ -351,10 +353,16 @@ class LocalHome implements Home {
 
   async #compact(): Promise<void> {
     const steps = compactionSteps(this.dir, this.#state);
-    for (let step = await steps.next(); ; step = await steps.next()) {
-      if (step.done !== true) continue;
-      this.#state = step.value;
-      return;
+    try {
+      for (let step = await steps.next(); ; step = await steps.next()) {
+        if (step.done !== true) continue;
+        this.#state = step.value;
+        return;
+      }
+    } catch (error) {
+      const record = await readRecord(this.dir);
+      if (record !== null) await recoverCompaction(this.dir, record);
+      throw error;
     }
   }
 

@@ -4,11 +4,11 @@ import { outcomeLine } from "./outcome-line.ts";
 import type { Outcome } from "./types.ts";
 
 /** A group is this large at most, one batch more or less. */
-const groupCharactersMax = 8_388_608;
+const groupBytesMax = 8_388_608;
 
 interface Waiting {
   readonly batch: number;
-  readonly text: string;
+  readonly lines: Buffer;
 }
 
 /**
@@ -34,7 +34,7 @@ export class Journal {
     this.#size = options.size;
   }
 
-  /** About what was appended and is not on disk yet: the caller pauses when it is much. */
+  /** What was appended and is not on disk yet: the caller pauses when it is much. */
   get pendingBytes(): number {
     return this.#pendingBytes;
   }
@@ -55,8 +55,10 @@ export class Journal {
     if (this.#failed) return;
     let text = "";
     for (const outcome of outcomes) text += outcomeLine(outcome);
-    this.#waiting.push({ batch, text });
-    this.#pendingBytes += text.length;
+    // Bytes at once: strings put together by pieces are what the garbage collector is slowest at, the longer they wait.
+    const lines = Buffer.from(text);
+    this.#waiting.push({ batch, lines });
+    this.#pendingBytes += lines.length;
     this.#writing ??= this.#writeGroups();
   }
 
@@ -81,8 +83,8 @@ export class Journal {
         await this.#fail(group, error);
         break;
       }
-      for (const { batch, text } of group) {
-        this.#pendingBytes -= text.length;
+      for (const { batch, lines } of group) {
+        this.#pendingBytes -= lines.length;
         this.#onStored(batch);
       }
     }
@@ -90,14 +92,14 @@ export class Journal {
   }
 
   #takeGroup(): readonly Waiting[] {
-    let characters = 0;
+    let bytes = 0;
     let count = 0;
-    while (count < this.#waiting.length && characters < groupCharactersMax) characters += this.#waiting[count++]?.text.length ?? 0;
+    while (count < this.#waiting.length && bytes < groupBytesMax) bytes += this.#waiting[count++]?.lines.length ?? 0;
     return this.#waiting.splice(0, count);
   }
 
   async #write(group: readonly Waiting[]): Promise<void> {
-    const bytes = Buffer.from(group.map(({ text }) => text).join(""));
+    const bytes = Buffer.concat(group.map(({ lines }) => lines));
     if (bytes.length === 0) return;
     for (let written = 0; written < bytes.length; ) {
       const { bytesWritten } = await this.#handle.write(bytes, written, bytes.length - written, this.#size + written);
@@ -125,8 +127,11 @@ const reasons: Readonly<Record<string, string>> = {
   EROFS: "the filesystem has become read-only",
 };
 
+/** Why a file could not be written, in words. */
+export function reasonOf(error: unknown): string {
+  return reasons[errorCode(error) ?? ""] ?? (error instanceof Error ? error.message : String(error));
+}
+
 export function storeError(path: string, error: unknown): Error {
-  const code = errorCode(error) ?? "";
-  const reason = reasons[code] ?? (error instanceof Error ? error.message : String(error));
-  return new Error(`${path} cannot be written: ${reason}; what was stored before stays, and the run can be resumed`, { cause: error });
+  return new Error(`${path} cannot be written: ${reasonOf(error)}; what was stored before stays, and the run can be resumed`, { cause: error });
 }

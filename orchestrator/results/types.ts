@@ -54,7 +54,7 @@ export interface Home {
   match(first: number, items: readonly SourceItem[]): Matched;
   /** The list is complete: its count and digest go to home.json. */
   inputEnded(): void;
-  /** About what was appended and is not on disk yet: the caller pauses while it is much. */
+  /** What was appended and is not on disk yet: the caller pauses while it is much. */
   readonly pendingBytes: number;
   /** Appends and syncs in groups; `onStored` is called with each batch number, in order, once it is on disk. */
   append(batch: number, outcomes: readonly Outcome[]): void;

@@ -1,11 +1,11 @@
 import { readdirSync } from "node:fs";
-import { appendFile, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ItemSource, SourceItem } from "../../orchestrator/inputs/types.ts";
 import { openHome } from "../../orchestrator/results/home.ts";
 import { verify } from "../../orchestrator/results/verify.ts";
-import { failure, fingerprintB, homeOptions, itemsOf, linesOf, outcomesOf, run, temporaryFolder, work } from "./support.ts";
+import { failure, fingerprintA, fingerprintB, indexesIn, homeOptions, itemsOf, linesOf, outcomesOf, run, temporaryFolder, work } from "./support.ts";
 
 const list = itemsOf("a", "b", "c", "d", "e");
 
@@ -184,7 +184,58 @@ describe("another task", () => {
   });
 });
 
+describe("a change of the task", () => {
+  const setAside = (dir: string): Promise<void> => rename(join(dir, "results.jsonl"), join(dir, "results.aaaaaaaa.jsonl"));
+
+  test.each([
+    ["behind the renaming of the old journal", setAside],
+    ["before the renaming of the returning one", async (dir: string) => {
+      await run(homeOptions(dir, { fingerprint: fingerprintB }), itemsOf("a", "b"));
+      await (await openHome(homeOptions(dir))).close();
+      await setAside(dir);
+    }],
+  ])("that is cut %s loses nothing, whichever task comes next", async (_, cut) => {
+    for (const next of [fingerprintA, fingerprintB]) {
+      const dir = await newHome();
+      await run(homeOptions(dir), list);
+      await cut(dir);
+      await run(homeOptions(dir, { fingerprint: next }), list);
+      expect((await verify(dir)).ok).toBe(true);
+      expect((await run(homeOptions(dir), [...list, { input: "f" }])).did).toEqual([5]);
+    }
+  });
+
+  test("that is cut behind the renaming of the old journal hides nothing from a reader", async () => {
+    const dir = await newHome();
+    await run(homeOptions(dir), list);
+    await setAside(dir);
+    expect((await verify(dir)).ok).toBe(true);
+  });
+});
+
 describe("a home", () => {
+  test("of a hundred thousand items does what is new when the list moves by one, and shows it in order", async () => {
+    const dir = await newHome();
+    const items = Array.from({ length: 100_000 }, (_, index) => ({ input: `http://host/${index % 7}/${index}` }));
+    const many = async (given: readonly SourceItem[], mode: "run" | "resume"): Promise<readonly number[]> => {
+      const home = await openHome(homeOptions(dir, { mode }));
+      const done = indexesIn(home.match(0, given));
+      home.inputEnded();
+      const todo = given.flatMap((item, index) => (done.has(index) ? [] : [{ index, input: item.input, output: index, attempts: 1 }]));
+      home.append(0, todo);
+      await home.finish({ complete: true });
+      await home.close();
+      return todo.map(({ index }) => index);
+    };
+    expect(await many(items, "run")).toHaveLength(100_000);
+    expect(await many(items, "resume")).toEqual([]);
+    const moved = [{ input: "new" }, ...items.slice(0, -1).toReversed()];
+    expect(await many(moved, "run")).toEqual([0]);
+    expect((await outcomesOf(dir)).map(({ input }) => input)).toEqual(moved.map(({ input }) => input));
+    expect(await verify(dir)).toMatchObject({ ok: true, succeeded: 100_000 });
+    expect(await linesOf(join(dir, "stale.jsonl"))).toMatchObject([{ index: 99_999 }]);
+  });
+
   test("can be started anew, what is ours set aside and the rest left alone", async () => {
     const dir = await newHome();
     await run(homeOptions(dir), list);

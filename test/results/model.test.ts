@@ -192,6 +192,6 @@ test("whatever is run, killed and torn in whatever order, no result is lost, don
       await play(dir, steps);
       await rm(dir, { recursive: true, force: true });
     }),
-    { seed, numRuns: Number(process.env["SPLITRUN_MODEL_RUNS"] ?? 150) },
+    { seed, numRuns: Number(process.env["SPLITRUN_MODEL_RUNS"] ?? 100) },
   );
 });
