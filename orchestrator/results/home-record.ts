@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { SplitrunError } from "../errors.ts";
 import { errorCode, replaceFile } from "./durable.ts";
 import { homeFiles } from "./home-files.ts";

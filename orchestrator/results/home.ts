@@ -50,7 +50,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
 async function openLocked(options: HomeOptions, unlock: () => void): Promise<Home> {
   const { dir, mode } = options;
   const notes: string[] = [];
-  const aside = options.fresh ? await setHomeAside(dir) : null;
+  const aside = options.fresh && mode === "run" ? await setHomeAside(dir) : null;
   if (aside !== null) notes.push(aside);
   const record = await recoveredRecord(options);
   if (mode === "resume") await refuseOtherWork(record, options);

@@ -47,7 +47,8 @@ function timestamp(): string {
 
 /** Without home.json no run of ours wrote it. */
 export async function refuseForeignJournal(dir: string): Promise<void> {
-  if ((await sizeOf(join(dir, homeFiles.journal))) === null) return;
+  // An empty one may be ours: a run that was killed while it opened its home.
+  if (((await sizeOf(join(dir, homeFiles.journal))) ?? 0) === 0) return;
   throw new SplitrunError(`${dir} has a ${homeFiles.journal} but no ${homeFiles.record}, so it is not a run's; name another output directory, or set it aside with --fresh`, {
     code: "HOME_FOREIGN",
     field: "output",

@@ -52,6 +52,7 @@ export async function readCopy(source: ItemSource, { path, count }: { readonly p
     async read(countMax) {
       while (taken === chunk.length) {
         const next = await chunks.next();
+        if (next.done === true && given < count) throw damagedCopy(path);
         if (next.done === true) return [];
         chunk = next.value;
         taken = 0;
@@ -81,10 +82,14 @@ function itemOf(text: string, path: string): SourceItem {
     return JSON.parse(text) as SourceItem;
   } catch {
     // The line may hold a presigned URL, so it is not shown.
-    throw new SplitrunError(`the copy of the list in ${path} is damaged; use \`splitrun run\` with the same input: what is done is kept`, {
-      code: "LIST_CUT",
-      field: "input",
-      value: path,
-    });
+    throw damagedCopy(path);
   }
+}
+
+function damagedCopy(path: string): SplitrunError {
+  return new SplitrunError(`the copy of the list in ${path} is damaged; use \`splitrun run\` with the same input: what is done is kept`, {
+    code: "LIST_CUT",
+    field: "input",
+    value: path,
+  });
 }

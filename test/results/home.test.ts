@@ -1,5 +1,5 @@
 import { readdirSync } from "node:fs";
-import { appendFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ItemSource, SourceItem } from "../../orchestrator/inputs/types.ts";
@@ -162,6 +162,10 @@ describe("resume", () => {
     expect([...(await back.read(2)), ...(await back.read(2)), ...(await back.read(2))]).toEqual(items);
     expect(await back.read(2)).toEqual([]);
     await back.close();
+    await truncate(join(dir, "inputs.jsonl"), 30);
+    const cut = await resumed.list(source([]));
+    await expect(cut.read(9).then(() => cut.read(9))).rejects.toMatchObject({ code: "LIST_CUT" });
+    await cut.close();
     await resumed.close();
   });
 });
@@ -296,6 +300,13 @@ describe("a home", () => {
     await writeFile(join(dir, "results.jsonl"), "mine\n");
     await expect(openHome(homeOptions(dir))).rejects.toMatchObject({ code: "HOME_FOREIGN" });
     expect(await readFile(join(dir, "results.jsonl"), "utf8")).toBe("mine\n");
+  });
+
+  test("whose first run was killed while it was opening is taken as it is", async () => {
+    const dir = await newHome();
+    await mkdir(dir);
+    await writeFile(join(dir, "results.jsonl"), "");
+    expect((await run(homeOptions(dir), list)).did).toHaveLength(5);
   });
 
   test("keeps the good lines around damage, does the others again, and keeps the damaged bytes", async () => {
