@@ -761,7 +761,9 @@ class StateMachine implements Scheduler {
   #budgetOf(member: TaskManager, nowMs: number): Budget {
     if (this.#sizes === null) {
       const fleetSize = this.#fleet.live + this.#launcher.launching;
-      return guidedBudget(member, this.#fleet, fleetSize, { weight: this.#restWeight(), meanWeight: this.#meanWeight() }, nowMs);
+      const meanWeight = this.#meanWeight();
+      const rest = { weight: this.#restWeight(), runningWeight: this.#running * meanWeight, meanWeight };
+      return guidedBudget(member, this.#fleet, fleetSize, rest, nowMs);
     }
     if (member.bound === 0) this.#fleet.bind(member, this.#sizes.take());
     return { items: Math.min(member.bound, assignmentItemsMax), weight: Infinity };

@@ -20,26 +20,34 @@ export interface Budget {
 export interface Rest {
   /** Infinity where nobody knows. */
   readonly weight: number;
+  /** About what is handed out and has not ended. */
+  readonly runningWeight: number;
   /** Of one item. */
   readonly meanWeight: number;
 }
 
 /**
  * Guided size: seconds = clamp(seconds left for the fleet / 2, 0.1, 10), turned into items by the Task Manager's own
- * rate. At least one item for each of its lanes while there are enough for all.
+ * rate. At least one item for each of its lanes, and no more than makes its part of all that is left.
  */
 export function guidedBudget(taskManager: TaskManager, fleet: Fleet, fleetSize: number, rest: Rest, nowMs: number): Budget {
-  const shareWeight = rest.weight / fleetSize;
-  const lanesWeight = Math.min(taskManager.lanes * rest.meanWeight, shareWeight);
-  const weight = Math.min(shareWeight, Math.max(lanesWeight, wantedWeight(taskManager, fleet, shareWeight, rest.meanWeight, nowMs)));
+  const restWeight = rest.weight / fleetSize;
+  const fairWeight = (rest.weight + rest.runningWeight) / fleetSize - heldItems(taskManager) * rest.meanWeight;
+  const mostWeight = Math.max(restWeight, fairWeight);
+  const lanesWeight = taskManager.lanes * rest.meanWeight;
+  const weight = Math.min(mostWeight, Math.max(lanesWeight, wantedWeight(taskManager, fleet, restWeight, rest.meanWeight, nowMs)));
   // Never nothing: sums of weights drift by rounding.
   return { items: assignmentItemsMax, weight: Math.max(weight, Number.MIN_VALUE) };
 }
 
-function wantedWeight(taskManager: TaskManager, fleet: Fleet, shareWeight: number, meanWeight: number, nowMs: number): number {
+function heldItems({ assignments }: TaskManager): number {
+  return assignments.reduce((items, { missing }) => items + missing, 0);
+}
+
+function wantedWeight(taskManager: TaskManager, fleet: Fleet, restWeight: number, meanWeight: number, nowMs: number): number {
   const fleetMeanMs = fleet.meanMs(nowMs);
   if (fleetMeanMs === null) return taskManager.lanes * 2 * meanWeight;
-  const restMs = shareWeight * fleetMeanMs;
+  const restMs = restWeight * fleetMeanMs;
   const guidedMs = Math.min(splitMsMax, Math.max(splitMsMin, restMs / shareOfRest));
   const splitMs = taskManager.itemsEnded === 0 ? Math.min(guidedMs, firstSplitMs) : guidedMs;
   return splitMs / fleet.estimateMs(taskManager, fleetMeanMs, meanWeight, nowMs);

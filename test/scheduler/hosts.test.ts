@@ -1,0 +1,86 @@
+import { describe, expect, test } from "vitest";
+import type { SchedulerEvent } from "../../orchestrator/scheduler/types.ts";
+import { ended, failed, only, returned, startedScheduler, stored } from "./started-scheduler.ts";
+
+const blocked = (host: number, untilMs: number): SchedulerEvent => ({ kind: "host-blocked", host, untilMs });
+const plan = { sizing: { kind: "fixed", sizes: [4] }, heartbeats: false, attemptsMax: 1 } as const;
+
+/** Items 0 to 3 are of host 7, 4 to 7 of none. */
+function started() {
+  return startedScheduler({ items: 8, taskManagers: 1, hosts: [7, 7, 7, 7, 0, 0, 0, 0], plan });
+}
+
+describe("a host that asks to be left alone", () => {
+  test("has its items set aside while others go on; then one is sent, then all, and no try is spent", () => {
+    const scheduler = started();
+    scheduler.step(blocked(7, 5000));
+    expect(only("assign", scheduler.step(returned(1, 1, "HOST_BUSY", 0, 4)))).toMatchObject([{ items: [4, 8] }]);
+    expect(scheduler.counts.setAside).toBe(4);
+    expect(scheduler.step(ended(1, 2, 4, 8), 100)).toMatchObject([{ kind: "store" }]);
+    expect(scheduler.waitUntil(4999)).toEqual([]);
+    expect(scheduler.waitUntil(5000)).toMatchObject([{ kind: "assign", items: [0, 1] }]);
+    const freed = scheduler.step(ended(1, 3, 0, 1));
+    expect(only("assign", freed)).toMatchObject([{ items: [1, 4] }]);
+    expect(only("store", freed)).toMatchObject([{ results: [0, 1], retried: [] }]);
+  });
+
+  test("again is probed again later", () => {
+    const scheduler = started();
+    scheduler.step(blocked(7, 1000));
+    scheduler.step(returned(1, 1, "HOST_BUSY", 0, 4));
+    scheduler.step(ended(1, 2, 4, 8));
+    scheduler.waitUntil(1000);
+    scheduler.step(blocked(7, 3000));
+    expect(only("assign", scheduler.step(returned(1, 3, "HOST_BUSY", 0, 1)))).toEqual([]);
+    expect(scheduler.waitUntil(2999)).toEqual([]);
+    expect(only("assign", scheduler.waitUntil(3000))).toMatchObject([{ items: [1, 2] }]);
+  });
+
+  test("has items that were not handed out yet kept back too", () => {
+    const scheduler = startedScheduler({ items: 8, taskManagers: 1, hosts: [0, 0, 0, 0, 7, 7, 0, 0], plan });
+    scheduler.step(blocked(7, 5000));
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 4)))).toMatchObject([{ items: [6, 8] }]);
+    expect(scheduler.counts.setAside).toBe(2);
+  });
+
+  test("is free as soon as the caller says so", () => {
+    const scheduler = started();
+    scheduler.step(blocked(7, 5000));
+    scheduler.step(returned(1, 1, "HOST_BUSY", 0, 4));
+    scheduler.step(ended(1, 2, 4, 8));
+    expect(only("assign", scheduler.step({ kind: "host-free", host: 7 }))).toMatchObject([{ items: [0, 4] }]);
+  });
+
+  test("for hostBlockedMs without one success ends its waiting items, and the job ends", () => {
+    const scheduler = started();
+    scheduler.step(blocked(7, 200_000));
+    scheduler.step(returned(1, 1, "HOST_BUSY", 0, 4));
+    scheduler.step(ended(1, 2, 4, 8));
+    scheduler.waitUntil(200_000);
+    scheduler.step(blocked(7, 400_000));
+    scheduler.step(returned(1, 3, "HOST_BUSY", 0, 1));
+    const [store] = only("store", scheduler.waitUntil(300_000));
+    expect(store?.errors.map(({ index, attempts, made }) => [index, attempts, made?.code, made?.stage]).sort()).toEqual(
+      [0, 1, 2, 3].map((index) => [index, 0, "HOST_BLOCKED", "run"]),
+    );
+    scheduler.step(stored(1));
+    expect(only("finish", scheduler.step(stored(2)))).toMatchObject([{ state: "completed" }]);
+  });
+
+  test("whose probe fails retryably is left alone a little longer", () => {
+    const scheduler = startedScheduler({ items: 4, taskManagers: 1, hosts: [7, 7, 7, 7], plan: { ...plan, attemptsMax: 3 } });
+    scheduler.step(blocked(7, 1000));
+    scheduler.step(returned(1, 1, "HOST_BUSY", 0, 4));
+    expect(only("assign", scheduler.waitUntil(1000))).toMatchObject([{ items: [0, 1] }]);
+    scheduler.step(failed(1, 2, 0, true));
+    expect(only("assign", scheduler.waitUntil(1999))).toEqual([]);
+    expect(only("assign", scheduler.waitUntil(2000))).toMatchObject([{ items: [1, 2] }]);
+  });
+});
+
+test("items of a host that nobody knows to be busy wait a moment and are tried again", () => {
+  const scheduler = started();
+  scheduler.step(returned(1, 1, "HOST_BUSY", 0, 4));
+  scheduler.step(ended(1, 2, 4, 8));
+  expect(only("assign", scheduler.wake())).toMatchObject([{ items: [0, 4] }]);
+});

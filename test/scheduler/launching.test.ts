@@ -1,0 +1,144 @@
+import { describe, expect, test } from "vitest";
+import type { SchedulerEvent } from "../../orchestrator/scheduler/types.ts";
+import { allowance, begun, ended, itemsRead, joined, lost, newScheduler, only, startedScheduler, stored, type Started } from "./started-scheduler.ts";
+
+const launchEnded = (id: number, reason: "throttled" | "refused" | "died", message = "because"): SchedulerEvent => ({ kind: "launch-ended", id, reason, message });
+
+describe("launching", () => {
+  test("as many as are allowed, wanted and useful", () => {
+    const launched = (allowed: number, taskManagersMax: number, items: number) => {
+      const scheduler = newScheduler({ taskManagersMax });
+      scheduler.step(allowance(allowed));
+      return only("launch", scheduler.step(itemsRead(0, items))).flatMap(({ ids }) => ids);
+    };
+    expect(launched(3, 8, 1000)).toEqual([1, 2, 3]);
+    expect(launched(8, 2, 1000)).toEqual([1, 2]);
+    expect(launched(8, 8, 25)).toEqual([1, 2, 3]);
+  });
+
+  test("more when the allowance rises", () => {
+    const scheduler = newScheduler({ taskManagersMax: 4 });
+    scheduler.step(allowance(1));
+    scheduler.step(itemsRead(0, 1000));
+    expect(scheduler.step(allowance(3))).toEqual([{ kind: "launch", ids: [2, 3] }]);
+  });
+
+  test("one that was lost is replaced", () => {
+    const scheduler = startedScheduler({ items: 100, taskManagers: 2 });
+    scheduler.step(ended(1, 1, 0, 10));
+    expect(only("launch", scheduler.step(lost(1)))).toEqual([{ kind: "launch", ids: [3] }]);
+  });
+
+  test("throttled: later, with fewer at once, and the same seed waits for as long", () => {
+    const throttled = () => {
+      const scheduler = newScheduler({ taskManagersMax: 4 });
+      scheduler.step(allowance(4));
+      scheduler.step(itemsRead(0, 1000));
+      for (const id of [1, 2, 3, 4]) expect(only("launch", scheduler.step(launchEnded(id, "throttled")))).toEqual([]);
+      return { launch: scheduler.wake(), atMs: scheduler.nowMs };
+    };
+    const { launch, atMs } = throttled();
+    expect(launch).toEqual([{ kind: "launch", ids: [5] }]);
+    expect(atMs).toBeGreaterThanOrEqual(100);
+    expect(throttled().atMs).toBe(atMs);
+  });
+
+  test("refused, and nobody works: the run stops and says why", () => {
+    const scheduler = newScheduler({ taskManagersMax: 2 });
+    scheduler.step(allowance(2));
+    scheduler.step(itemsRead(0, 100));
+    expect(scheduler.step(launchEnded(1, "refused", "no such queue"))).toEqual([]);
+    expect(scheduler.step(launchEnded(2, "refused", "no such queue"))).toEqual([{ kind: "finish", state: "stopped", reason: "backend", message: "no such queue" }]);
+  });
+
+  test("refused, and one works: it does it all", () => {
+    const scheduler = newScheduler({ taskManagersMax: 2 });
+    scheduler.step(allowance(2));
+    scheduler.step(itemsRead(0, 20));
+    scheduler.step(joined(1));
+    expect(scheduler.step(launchEnded(2, "refused"))).toEqual([]);
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 10)))).toHaveLength(1);
+  });
+
+  test("launches that die are tried a few times", () => {
+    const scheduler = newScheduler({ taskManagersMax: 1 });
+    scheduler.step(allowance(1));
+    scheduler.step(itemsRead(0, 20));
+    for (let id = 1; id <= 4; id++) {
+      expect(only("finish", scheduler.step(launchEnded(id, "died", "exit code 1")))).toEqual([]);
+      expect(only("launch", wakeUntil(scheduler, "launch"))).toEqual([{ kind: "launch", ids: [id + 1] }]);
+    }
+    expect(scheduler.step(launchEnded(5, "died", "exit code 1"))).toMatchObject([{ kind: "finish", reason: "backend", message: expect.stringContaining("exit code 1") }]);
+  });
+
+  test("Task Managers that die before they do anything are not replaced for ever", () => {
+    const scheduler = newScheduler({ taskManagersMax: 1 });
+    scheduler.step(allowance(1));
+    scheduler.step(itemsRead(0, 20));
+    let end: readonly unknown[] = [];
+    for (let id = 1; end.length === 0 && id < 20; id++) {
+      scheduler.step(joined(id));
+      const commands = scheduler.step(lost(id, { message: "cannot load libgomp.so" }));
+      end = only("finish", commands);
+      if (end.length === 0 && only("launch", commands).length === 0) wakeUntil(scheduler, "launch");
+    }
+    expect(end).toMatchObject([{ state: "stopped", reason: "backend", message: "5 Task Managers in a row were lost before they did anything: cannot load libgomp.so" }]);
+  });
+
+  test("fewer than resources.minTaskManagers to be had: the run stops, what is begun may end", () => {
+    const scheduler = newScheduler({ taskManagersMax: 3, taskManagersMin: 3 });
+    scheduler.step(allowance(3));
+    scheduler.step(itemsRead(0, 100));
+    scheduler.step(joined(1));
+    scheduler.step(joined(2));
+    expect(scheduler.step(launchEnded(3, "refused", "quota is 2"))).toEqual([
+      { kind: "release", id: 1, how: "drain" },
+      { kind: "release", id: 2, how: "drain" },
+    ]);
+    scheduler.step(ended(1, 1, 0, 10));
+    scheduler.step(ended(2, 2, 10, 20));
+    scheduler.step(stored(1));
+    expect(scheduler.step(stored(2))).toEqual([
+      { kind: "finish", state: "stopped", reason: "backend", message: "2 Task Managers are left of at least 3 (resources.minTaskManagers): quota is 2" },
+    ]);
+  });
+});
+
+describe("a smaller allowance", () => {
+  test("drains the excess in the same step and gives it nothing more", () => {
+    const scheduler = startedScheduler({ items: 100, taskManagers: 3 });
+    expect(scheduler.step(allowance(1))).toEqual([
+      { kind: "release", id: 3, how: "drain" },
+      { kind: "release", id: 2, how: "drain" },
+    ]);
+    scheduler.step(begun(2, 2, 10, 20));
+    expect(only("assign", scheduler.step(ended(2, 2, 10, 20)))).toEqual([]);
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 10)))).toHaveLength(1);
+  });
+
+  test("gives up on those that are starting first, and ends them should they come after all", () => {
+    const scheduler = newScheduler({ taskManagersMax: 2 });
+    scheduler.step(allowance(2));
+    scheduler.step(itemsRead(0, 100));
+    scheduler.step(joined(1));
+    expect(scheduler.step(allowance(1))).toEqual([{ kind: "release", id: 2, how: "kill" }]);
+    expect(scheduler.step(joined(2))).toEqual([{ kind: "release", id: 2, how: "kill" }]);
+    expect(scheduler.counts.taskManagers).toBe(1);
+  });
+});
+
+test("a Task Manager is replaced after its number of assignments", () => {
+  const scheduler = startedScheduler({ items: 100, taskManagers: 1, plan: { assignmentsPerTaskManagerMax: 2 } });
+  expect(only("assign", scheduler.step(ended(1, 1, 0, 10)))).toHaveLength(1);
+  expect(scheduler.step(ended(1, 2, 10, 20)).slice(1)).toEqual([{ kind: "release", id: 1, how: "drain" }]);
+  expect(only("launch", scheduler.step(lost(1, { exitCode: 0, signal: null })))).toEqual([{ kind: "launch", ids: [2] }]);
+  expect(scheduler.counts.losses).toBe(0);
+});
+
+function wakeUntil(scheduler: Started, kind: "launch"): ReturnType<Started["wake"]> {
+  for (let turn = 0; turn < 10; turn++) {
+    const commands = scheduler.wake();
+    if (only(kind, commands).length > 0) return commands;
+  }
+  throw new Error(`no ${kind} in ten turns`);
+}
