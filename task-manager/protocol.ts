@@ -2,7 +2,7 @@
  * The messages between orchestrator and Task Manager: newline-delimited JSON, tagged by `kind`. The same
  * over every carrier. The only file that both sides share.
  */
-import { z } from "zod";
+import * as z from "zod";
 
 /** Raised whenever a message changes its meaning; a Task Manager of another version is refused. */
 export const protocolVersion = 1;
@@ -208,6 +208,8 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
     room: z.number().int().positive(),
     /** Items in flight at once: fewer than that do not keep it busy. */
     lanes: z.number().int().positive(),
+    /** Items that each stage works on at once. */
+    stageLanes: z.record(z.string(), z.number()),
     inputs: z.array(tensorShape),
     outputs: z.array(tensorShape),
   }),

@@ -183,6 +183,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       kind: "configured",
       room,
       lanes: executor.lanes,
+      stageLanes: executor.stageLanes as Record<string, number>,
       inputs: [...executor.inputs],
       outputs: [...executor.outputs],
     });

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { JsonValue } from "../../task-manager/protocol.ts";
 import { crossChecks } from "./cross-checks.ts";
 import { JobInvalidError, type Problem } from "./job-error.ts";

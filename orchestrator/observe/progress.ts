@@ -49,17 +49,24 @@ export function createProgressMeter(): (run: ProgressSource, stored: number) => 
   };
 }
 
-export function progressText(progress: Progress): string {
+/** The line, the most important first; what does not fit into `columns` is left out whole. */
+export function progressText(progress: Progress, columns = Infinity): string {
   const ended = progress.succeeded + progress.failed;
   const share = progress.items ? `${Math.floor((100 * ended) / Math.max(1, progress.items))}%  ` : "";
   const of = progress.items === null ? "" : ` of ${count(progress.items)}`;
-  return [
-    `${share}${count(ended)}${of} items`,
+  const parts = [
     `${rate(progress.itemsPerSecond)} items/s`,
     `${count(progress.failed)} ${progress.failed === 1 ? "error" : "errors"}`,
     ...(progress.leftMs === null ? [] : [`${duration(progress.leftMs)} left`]),
     `${progress.taskManagers} ${progress.taskManagers === 1 ? "task manager" : "task managers"}`,
-  ].join("  ·  ");
+  ];
+  let text = `${share}${count(ended)}${of} items`;
+  for (const part of parts) {
+    const longer = `${text} · ${part}`;
+    if (longer.length > columns) break;
+    text = longer;
+  }
+  return text;
 }
 
 export interface ProgressLine {
@@ -81,14 +88,14 @@ export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
   };
   return {
     show(progress) {
-      const text = progressText(progress);
       if (out.isTTY) {
+        const columns = out.columns ?? 80;
         clear();
-        out.write(bar(progress, text, out.columns ?? 80));
+        out.write(bar(progress, progressText(progress, columns - 1), columns));
         shown = true;
       } else if (progress.elapsedMs - plainAtMs >= plainEveryMs) {
         plainAtMs = progress.elapsedMs;
-        out.write(`${text}\n`);
+        out.write(`${progressText(progress)}\n`);
       }
     },
     say(text) {
@@ -101,7 +108,7 @@ export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
 
 function bar(progress: Progress, text: string, columns: number): string {
   const room = Math.min(30, columns - text.length - 5);
-  if (progress.items === null || progress.items === 0 || room < 8) return text.slice(0, columns - 1);
+  if (progress.items === null || progress.items === 0 || room < 8) return text;
   const full = Math.round((room * Math.min(progress.items, progress.succeeded + progress.failed)) / progress.items);
   return `▕${"█".repeat(full)}${"░".repeat(room - full)}▏ ${text}`;
 }

@@ -42,7 +42,11 @@ export interface Summary {
   readonly reason: StopReason | null;
   readonly message: string;
   readonly stages: Readonly<Partial<Record<Stage, StageShare>>>;
-  readonly bottleneck: { readonly stage: Stage; readonly knob: string } | null;
+  readonly bottleneck: { readonly stage: Stage | "processor"; readonly knob: string } | null;
+  /** Share of the machine's cores that the Task Managers used, 0 to 1. */
+  readonly processorShare: number;
+  /** Highest resident memory of all Task Managers together, as heartbeats told it. */
+  readonly taskManagersRssMb: number;
   /** Of this run, the most frequent first. */
   readonly errors: readonly ErrorGroup[];
   readonly taskManagerLosses: number;
@@ -54,6 +58,9 @@ export interface Summary {
 export interface SummaryGatherer {
   outcomes(outcomes: readonly Outcome[]): void;
   stages(stages: Readonly<Record<string, StageTimes>>): void;
+  load(id: number, load: { readonly rssMb: number; readonly cpuMs: number }): void;
+  readonly cpuMs: number;
+  readonly peakRssMb: number;
   errors(): readonly ErrorGroup[];
   stageTimes(): Readonly<Partial<Record<Stage, StageTimes>>>;
 }
@@ -61,7 +68,20 @@ export interface SummaryGatherer {
 export function createSummaryGatherer(): SummaryGatherer {
   const errors = new Map<string, { -readonly [Key in keyof ErrorGroup]: ErrorGroup[Key] }>();
   const stages: Partial<Record<Stage, StageTimes>> = {};
+  const loads = new Map<number, { readonly rssMb: number; readonly cpuMs: number }>();
+  let peakRssMb = 0;
+  const sum = (of: "rssMb" | "cpuMs") => [...loads.values()].reduce((total, load) => total + load[of], 0);
   return {
+    load(id, { rssMb, cpuMs }) {
+      loads.set(id, { rssMb, cpuMs });
+      peakRssMb = Math.max(peakRssMb, sum("rssMb"));
+    },
+    get cpuMs() {
+      return sum("cpuMs");
+    },
+    get peakRssMb() {
+      return peakRssMb;
+    },
     outcomes(outcomes) {
       for (const { index, input, error } of outcomes) {
         if (error === undefined) continue;
@@ -95,25 +115,41 @@ const knobs: Readonly<Record<Stage, string>> = {
 
 /** A stage whose lanes are at work for this share of the time holds the others up. */
 const bottleneckShare = 0.6;
+/** Above this share of all cores there is nothing to be had from more lanes. */
+const processorFullShare = 0.85;
+
+export interface Times {
+  readonly stages: Readonly<Partial<Record<Stage, StageTimes>>>;
+  readonly lanes: Readonly<Partial<Record<Stage, number>>>;
+  /** From the first Task Manager's being ready to the end. */
+  readonly elapsedMs: number;
+  /** CPU time of the Task Managers, and the cores that they could have used. */
+  readonly cpuMs: number;
+  readonly cores: number;
+}
 
 /**
- * What share of its lanes' time each stage was at work, and which one holds the others up. A stage that waits on
- * a full queue behind it is not at work, so the busiest is the one to widen.
+ * What share of its lanes' time each stage was at work, and what holds the others up: the processor where it is full,
+ * else the busiest stage. A stage that waits on a full queue behind it is not at work, so the busiest is the one to
+ * widen.
  */
-export function shareOfStages(
-  times: Readonly<Partial<Record<Stage, StageTimes>>>,
-  lanes: Readonly<Partial<Record<Stage, number>>>,
-  elapsedMs: number,
-): { readonly stages: Summary["stages"]; readonly bottleneck: Summary["bottleneck"] } {
+export function whereTheTimeWent(times: Times): Pick<Summary, "stages" | "bottleneck" | "processorShare"> {
   const stages: Partial<Record<Stage, StageShare>> = {};
-  let bottleneck: { stage: Stage; share: number } | null = null;
-  for (const [stage, time] of Object.entries(times) as [Stage, StageTimes][]) {
-    const stageLanes = lanes[stage] ?? 1;
-    const busyShare = Math.min(1, time.busyMs / Math.max(1, stageLanes * elapsedMs));
-    stages[stage] = { ...time, lanes: stageLanes, busyShare };
-    if (busyShare >= bottleneckShare && busyShare > (bottleneck?.share ?? 0)) bottleneck = { stage, share: busyShare };
+  for (const [stage, time] of Object.entries(times.stages) as [Stage, StageTimes][]) {
+    const lanes = times.lanes[stage] ?? 1;
+    stages[stage] = { ...time, lanes, busyShare: Math.min(1, time.busyMs / Math.max(1, lanes * times.elapsedMs)) };
   }
-  return { stages, bottleneck: bottleneck && { stage: bottleneck.stage, knob: knobs[bottleneck.stage] } };
+  const processorShare = Math.min(1, times.cpuMs / Math.max(1, times.cores * times.elapsedMs));
+  return { stages, bottleneck: bottleneckOf(stages, processorShare), processorShare };
+}
+
+function bottleneckOf(stages: Summary["stages"], processorShare: number): Summary["bottleneck"] {
+  if (processorShare >= processorFullShare) {
+    return { stage: "processor", knob: "more cores or machines; a smaller or quantised model; smaller images" };
+  }
+  const [busiest] = (Object.entries(stages) as [Stage, StageShare][]).sort(([, a], [, b]) => b.busyShare - a.busyShare);
+  if (busiest === undefined || busiest[1].busyShare < bottleneckShare) return null;
+  return { stage: busiest[0], knob: knobs[busiest[0]] };
 }
 
 const stateText: Readonly<Record<RunState, string>> = {
@@ -146,6 +182,7 @@ export function summaryText(summary: Summary): string {
         `  ${stage.padEnd(11)} ${shareBar(share.busyShare)} ${`${Math.round(share.busyShare * 100)}%`.padStart(4)}  ${perItem.toFixed(2)} ms an item, ${share.lanes} ${share.lanes === 1 ? "lane" : "lanes"}`,
       );
     }
+    lines.push(`  ${"processor".padEnd(11)} ${shareBar(summary.processorShare)} ${`${Math.round(summary.processorShare * 100)}%`.padStart(4)}  of all cores`);
     lines.push(
       summary.bottleneck === null
         ? "  No stage is full: the start-up, the source or the hand-over takes the rest."

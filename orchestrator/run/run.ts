@@ -34,6 +34,8 @@ export const quarantineFile = "quarantine.json";
 export interface RunObserver {
   stepped(event: SchedulerEvent, nowMs: number, commands: readonly SchedulerCommand[]): void;
   stages(stages: Readonly<Record<string, StageTimes>>): void;
+  /** What a Task Manager says of itself: memory now, CPU time since its start. */
+  load(id: TaskManagerId, load: { readonly rssMb: number; readonly cpuMs: number }): void;
   /** The run goes on reading once it resolves, so that a slow reader holds the run up and not the memory. */
   stored(outcomes: readonly Outcome[]): Promise<void> | void;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
@@ -302,8 +304,10 @@ export function startRun(options: RunOptions): Run {
         return step({ kind: "items-returned", id, assignment: message.assignment, items: message.items, cause: message.cause });
       }
       case "heartbeat":
+        observer.load(id, message);
         return step({ kind: "heartbeat", id, held: message.held });
       case "idle":
+        observer.load(id, message);
         return step({ kind: "task-manager-idle", id });
     }
   }

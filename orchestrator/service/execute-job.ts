@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { createBackend } from "../backends/create-backend.ts";
 import type { Backend } from "../backends/types.ts";
@@ -11,7 +12,7 @@ import type { ResolvedJob } from "../jobs/types.ts";
 import { openEventsLog } from "../observe/events-log.ts";
 import { createProgressMeter, type Progress } from "../observe/progress.ts";
 import { openRunLog } from "../observe/run-log.ts";
-import { createSummaryGatherer, shareOfStages, type Counts, type RunState, type Summary } from "../observe/summary.ts";
+import { createSummaryGatherer, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
 import { exportResults } from "../results/export.ts";
 import { openHome } from "../results/home.ts";
 import { readOutcomes } from "../results/read-outcomes.ts";
@@ -79,7 +80,7 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
   let opened: Home | undefined;
   try {
     // Refused here, a task that cannot work leaves nothing behind.
-    await pool.warm();
+    const { stageLanes } = await pool.warm();
     const runId = newRunId(startedAt);
     const dir = homeDirectory(job, options, runId);
     const home = await openHome({
@@ -97,7 +98,7 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = await home.list(source);
     try {
-      return await runInHome({ job, options, home, pool, backend, source: list, runDir, runId, startedAt, startedMs });
+      return await runInHome({ job, options, home, pool, backend, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
       await list.close();
     }
@@ -115,6 +116,8 @@ interface Prepared {
   readonly pool: ServicePool;
   readonly backend: Backend;
   readonly source: ItemSource;
+  /** Items that each stage of one Task Manager works on at once. */
+  readonly stageLanes: Readonly<Record<string, number>>;
   readonly runDir: string;
   readonly runId: string;
   readonly startedAt: Date;
@@ -140,6 +143,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     observer: {
       stepped: (event, nowMs, commands) => events.stepped(event, nowMs, commands),
       stages: (stages) => gatherer.stages(stages),
+      load: (id, load) => gatherer.load(id, load),
       stored(outcomes) {
         stored += outcomes.length;
         gatherer.outcomes(outcomes);
@@ -247,7 +251,7 @@ async function writeOutput(job: ResolvedJob, home: Home): Promise<string> {
 }
 
 function summaryOf(
-  { job, home, runDir, runId, startedAt, startedMs }: Prepared,
+  { job, home, stageLanes, runDir, runId, startedAt, startedMs }: Prepared,
   end: RunEnd,
   gatherer: ReturnType<typeof createSummaryGatherer>,
   { output, stored, readyMs }: { readonly output: string; readonly stored: number; readonly readyMs: number },
@@ -265,7 +269,14 @@ function summaryOf(
     output,
     reason: end.reason,
     message: end.state === "stopped" ? end.message : "",
-    ...shareOfStages(gatherer.stageTimes(), lanesOf(job), performance.now() - readyMs),
+    ...whereTheTimeWent({
+      stages: gatherer.stageTimes(),
+      lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * job.taskManagers])),
+      elapsedMs: performance.now() - readyMs,
+      cpuMs: gatherer.cpuMs,
+      cores: availableParallelism(),
+    }),
+    taskManagersRssMb: Math.round(gatherer.peakRssMb),
     errors: gatherer.errors(),
     taskManagerLosses: end.counts.losses,
     startedAt: startedAt.toISOString(),
@@ -276,14 +287,4 @@ function summaryOf(
 function stateOf({ state, reason, counts }: RunEnd): RunState {
   if (state === "stopped") return reason === "user" ? "cancelled" : "failed";
   return counts.failed > 0 ? "finished-with-errors" : "succeeded";
-}
-
-function lanesOf({ task, taskManagers }: ResolvedJob) {
-  if (task.kind === "function") return { function: task.concurrency * task.threads * taskManagers };
-  return {
-    download: task.download.concurrency * taskManagers,
-    preprocess: task.preprocess.concurrency * taskManagers,
-    infer: task.infer.sessions * taskManagers,
-    postprocess: task.infer.sessions * taskManagers,
-  };
 }

@@ -31,6 +31,8 @@ export interface PoolOptions {
 export interface ReadyTaskManager {
   readonly lanes: number;
   readonly room: number;
+  /** Items that each stage works on at once. */
+  readonly stageLanes: Readonly<Record<string, number>>;
   readonly inputs: readonly TensorShape[];
   readonly outputs: readonly TensorShape[];
 }

@@ -63,7 +63,8 @@ async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<
   }
 
   return {
-    lanes: Math.max(task.threads * task.concurrency, task.threads),
+    lanes: task.threads * task.concurrency,
+    stageLanes: { function: task.threads * task.concurrency },
     inputs: [],
     outputs: [],
     wake: () => threads.forEach(fill),
@@ -263,6 +264,7 @@ async function onThisThread(task: FunctionTask, { host, artifactPath, itemTimeou
 
   return {
     lanes: task.concurrency,
+    stageLanes: { function: task.concurrency },
     inputs: [],
     outputs: [],
     wake() {

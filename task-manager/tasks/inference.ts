@@ -85,6 +85,12 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
 
   return {
     lanes: download.concurrency + sessions.rowsMax * 2 * infer.sessions,
+    stageLanes: {
+      download: download.concurrency,
+      preprocess: task.preprocess.concurrency * decodesPerThread(task.preprocess.concurrency),
+      infer: infer.sessions,
+      postprocess: infer.sessions,
+    },
     inputs: sessions.inputs,
     outputs: sessions.outputs,
     wake(ended) {
@@ -104,6 +110,11 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
   };
 }
 
+/** Decodes at once on each of `threads`: the native threads are busy, with one image behind them. */
+function decodesPerThread(threads: number): number {
+  return Math.max(2, Math.ceil((nativeThreads + 1) / threads));
+}
+
 type DecoderListeners = Pick<Parameters<typeof createDecoderPool>[0], "onBatch" | "onFailed" | "onDeath">;
 
 function startDecoders({ preprocess, infer }: InferenceTask, { itemTimeoutMs }: ExecutorContext, listeners: DecoderListeners): DecoderPool {
@@ -116,7 +127,7 @@ function startDecoders({ preprocess, infer }: InferenceTask, { itemTimeoutMs }: 
       // One for each session to work on, one behind it or coming back, one being filled.
       slots: Math.max(2, Math.ceil((infer.sessions + 2) / threads)),
       awayEnough: Math.max(1, Math.ceil(infer.sessions / threads)),
-      decodesMax: Math.max(2, Math.ceil((nativeThreads + 1) / threads)),
+      decodesMax: decodesPerThread(threads),
       itemTimeoutMs,
     },
     ...listeners,
@@ -196,6 +207,7 @@ async function onThisThread(task: InferenceTask, context: ExecutorContext): Prom
 
   return {
     lanes: model.rowsMax,
+    stageLanes: { download: 1, preprocess: 1, infer: 1, postprocess: 1 },
     inputs: model.inputs,
     outputs: model.outputs,
     wake,

@@ -40,6 +40,8 @@ export interface Host {
 export interface Executor {
   /** Items in flight that keep it busy. */
   readonly lanes: number;
+  /** Items that each stage works on at once. */
+  readonly stageLanes: Readonly<Partial<Record<Stage, number>>>;
   readonly inputs: readonly TensorShape[];
   readonly outputs: readonly TensorShape[];
   /** There is more to take, or (`upstreamEnded`) nothing more is coming for now: part-full batches may leave. */

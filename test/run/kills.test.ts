@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { jsonLines, processesMarked, splitrun, startSplitrun } from "../support/cli.ts";
@@ -48,7 +48,7 @@ describe("kill -9 at any moment", () => {
       let acknowledged: readonly Line[] = [];
       let ends = 0;
       for (let kills = 0; ; kills++) {
-        const started = startSplitrun(existsSync(journal) ? ["resume", "out", "--json"] : ["run", file, "--json"], { cwd: folder, env });
+        const started = startSplitrun((await hasRun(folder)) ? ["resume", "out", "--json"] : ["run", file, "--json"], { cwd: folder, env });
         const timer = kills < 4 ? setTimeout(() => started.child.kill("SIGKILL"), random.between(150, 1500)) : undefined;
         const end = await started.ended;
         clearTimeout(timer);
@@ -95,13 +95,18 @@ describe("kill -9 at any moment", () => {
 
 /** What was in the journal, whole lines, is in it still. */
 async function keepsAll(journal: string, before: readonly Line[]): Promise<readonly Line[]> {
-  const { readFile } = await import("node:fs/promises");
   const text = await readFile(journal, "utf8");
   const lines = text.slice(0, text.lastIndexOf("\n") + 1).split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Line);
   const indexes = new Set(lines.map(({ index }) => index));
   expect(indexes.size).toBe(lines.length);
   for (const { index } of before) expect(indexes.has(index)).toBe(true);
   return lines;
+}
+
+/** Before a run has recorded its job there is nothing to resume, and nothing was done. */
+async function hasRun(folder: string): Promise<boolean> {
+  const runs = await readdir(path.join(folder, "out", "runs")).catch(() => []);
+  return runs.some((name) => existsSync(path.join(folder, "out", "runs", name, "job.json")));
 }
 
 async function goneSoon(mark: string): Promise<void> {
