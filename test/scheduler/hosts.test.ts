@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { SchedulerEvent } from "../../orchestrator/scheduler/types.ts";
-import { ended, failed, only, returned, startedScheduler, stored } from "./started-scheduler.ts";
+import { begun, ended, failed, joined, lost, only, returned, startedScheduler, stored } from "./started-scheduler.ts";
 
 const blocked = (host: number, untilMs: number): SchedulerEvent => ({ kind: "host-blocked", host, untilMs });
 const plan = { sizing: { kind: "fixed", sizes: [4] }, heartbeats: false, attemptsMax: 1 } as const;
@@ -41,6 +41,25 @@ describe("a host that asks to be left alone", () => {
     scheduler.step(blocked(7, 5000));
     expect(only("assign", scheduler.step(ended(1, 1, 0, 4)))).toMatchObject([{ items: [6, 8] }]);
     expect(scheduler.counts.setAside).toBe(2);
+  });
+
+  test("is probed with one item, also where none had been handed out before", () => {
+    const scheduler = startedScheduler({ items: 8, taskManagers: 1, hosts: [0, 0, 0, 0, 7, 7, 7, 7], plan });
+    scheduler.step(blocked(7, 1000));
+    scheduler.waitUntil(1000);
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 4)))).toMatchObject([{ items: [4, 5] }]);
+    expect(scheduler.counts.setAside).toBe(3);
+    expect(only("assign", scheduler.step(ended(1, 2, 4, 5)))).toMatchObject([{ items: [5, 8] }]);
+  });
+
+  test("has suspects wait as well", () => {
+    const scheduler = startedScheduler({ items: 2, taskManagers: 1, hosts: [7, 7], plan });
+    scheduler.step(begun(1, 1, 0, 1));
+    scheduler.step(blocked(7, 1000));
+    scheduler.step(lost(1));
+    expect(only("assign", scheduler.step(joined(2)))).toEqual([]);
+    expect(scheduler.counts.setAside).toBe(2);
+    expect(only("assign", scheduler.waitUntil(1000))).toMatchObject([{ items: [0, 1] }]);
   });
 
   test("is free as soon as the caller says so", () => {
