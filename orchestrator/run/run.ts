@@ -326,15 +326,20 @@ export function startRun(options: RunOptions): Run {
   pool.listen({
     joined: (id, { room, lanes }) => step({ kind: "task-manager-joined", id, room, lanes }),
     launchEnded(id, reason, message) {
+      if (finished) return;
       observer.log("warn", message);
       step({ kind: "launch-ended", id, reason, message });
     },
     message: hear,
+    // After the end, Task Managers go one after the other, as they should.
     lost(id, cause) {
+      if (finished) return;
       observer.log("warn", cause.message);
       step({ kind: "task-manager-lost", id, cause });
     },
-    log: (_id, level, message) => observer.log(level, message),
+    log(_id, level, message) {
+      if (!finished) observer.log(level, message);
+    },
     allowance: (taskManagers) => step({ kind: "allowance-changed", taskManagers }),
   });
   home.onStored((batch) => {

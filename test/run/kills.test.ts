@@ -77,6 +77,8 @@ describe("kill -9 at any moment", () => {
     const started = startSplitrun(["run", await job(folder), "--json"], { cwd: folder, env: { SPLITRUN_MARK: mark.slice("SPLITRUN_MARK=".length) } });
     let ended = false;
     void started.ended.then(() => (ended = true));
+    // Before that, the one Task Manager that tries the task out is started again a few times only.
+    while (!(await hasRun(folder)) && !ended) await new Promise((resolve) => setTimeout(resolve, 20));
     for (let kills = 0; kills < 5 && !ended; ) {
       await new Promise((resolve) => setTimeout(resolve, random.between(100, 400)));
       const victims = (await processesMarked(mark)).filter((pid) => pid !== started.child.pid);
