@@ -1,16 +1,16 @@
 import type { Ranges } from "../../task-manager/protocol.ts";
-import { assignmentItemsMax } from "../../task-manager/protocol.ts";
-import { Assignment, Remainder } from "./assignment.ts";
+import { Assigner } from "./assigner.ts";
+import { Remainder, type Assignment } from "./assignment.ts";
 import { Deadlines } from "./deadlines.ts";
 import { Fleet, type TaskManager } from "./fleet.ts";
-import { freshHistory, type Group, type History } from "./groups.ts";
+import type { Group, History } from "./groups.ts";
 import { Hosts } from "./hosts.ts";
+import { Intake } from "./intake.ts";
 import { Launcher } from "./launcher.ts";
 import { Outcomes } from "./outcomes.ts";
 import { lossesAloneMax, Quarantine } from "./quarantine.ts";
 import { backOffMs, seededRandom } from "./random.ts";
-import { ascending, countOf, indexesOf, without } from "./ranges.ts";
-import { FixedSizes, guidedBudget, type Budget } from "./sizing.ts";
+import { countOf, indexesOf } from "./ranges.ts";
 import type {
   AssignmentId,
   FinishState,
@@ -28,11 +28,6 @@ import type {
 } from "./types.ts";
 import { Waiting } from "./waiting.ts";
 
-/** Items read ahead of what is handed out. */
-const readAheadMin = 4096;
-const readAheadMax = 65_536;
-/** Items that wait for a host, a time or their turn by weight; above it reading pauses. */
-const setAsideMax = 100_000;
 const retryFirstMs = 200;
 const retryMaxMs = 30_000;
 /** Times that an item may come back while its Task Manager ends nothing at all. */
@@ -44,10 +39,6 @@ const heartbeatsWithoutMax = 2;
 const refusalsMax = 3;
 /** From the request to stop to the end of what runs, when the job has run out of time. */
 const stopGraceMs = 10_000;
-/** Of an item whose weight is given as nothing. */
-const weightMin = 1e-9;
-/** Of the Task Managers that work, the part that may be kept for items which must be alone. */
-const apartShare = 4;
 
 type EventOf<Kind extends SchedulerEvent["kind"]> = Extract<SchedulerEvent, { kind: Kind }>;
 
@@ -70,30 +61,20 @@ export function createScheduler(plan: SchedulerPlan): Scheduler {
 class StateMachine implements Scheduler {
   readonly #plan: SchedulerPlan;
   readonly #random: () => number;
-  readonly #sizes: FixedSizes | null;
   readonly #fleet: Fleet;
   readonly #launcher: Launcher;
   readonly #hosts: Hosts;
   readonly #quarantine = new Quarantine();
   readonly #waiting: Waiting;
+  readonly #intake = new Intake();
+  readonly #assigner: Assigner;
   readonly #outcomes = new Outcomes();
-  readonly #assignments = new Map<AssignmentId, Assignment>();
   readonly #deadlines = new Deadlines<Deadline>();
   #nowMs = -Infinity;
   #startedMs: number | null = null;
   #wakeAtMs: number | null = null;
   /** Silence counts from here on: before, it was the orchestrator that slept. */
   #awakeSinceMs = -Infinity;
-  #read = 0;
-  #itemsWeighed = 0;
-  #weightRead = 0;
-  #remaining: number | null = null;
-  #reading = false;
-  #inputEnded = false;
-  #nextAssignment = 1;
-  /** Items in an assignment, lately. */
-  #typicalItems = 1;
-  #running = 0;
   #retried = 0;
   #losses = 0;
   #droppedReports = 0;
@@ -106,7 +87,6 @@ class StateMachine implements Scheduler {
   constructor(plan: SchedulerPlan) {
     this.#plan = plan;
     this.#random = seededRandom(plan.seed);
-    this.#sizes = plan.sizing.kind === "fixed" ? new FixedSizes(plan.sizing) : null;
     this.#fleet = new Fleet({ prefetch: plan.supports.prefetch, assignmentsMax: plan.assignmentsPerTaskManagerMax });
     this.#launcher = new Launcher(this.#random);
     this.#hosts = new Hosts({
@@ -115,6 +95,14 @@ class StateMachine implements Scheduler {
       release: (group) => this.#waiting.release(group),
     });
     this.#waiting = new Waiting(this.#hosts, this.#quarantine);
+    this.#assigner = new Assigner(plan.sizing, {
+      fleet: this.#fleet,
+      launcher: this.#launcher,
+      waiting: this.#waiting,
+      quarantine: this.#quarantine,
+      intake: this.#intake,
+      watch: (member) => this.#watch(member),
+    });
   }
 
   step(event: SchedulerEvent, nowMs: number): StepResult {
@@ -130,13 +118,13 @@ class StateMachine implements Scheduler {
   get counts(): SchedulerCounts {
     const { succeeded, failed, reused } = this.#outcomes;
     return {
-      read: this.#read,
+      read: this.#intake.read,
       succeeded,
       failed,
       reused,
       retried: this.#retried,
       copied: 0,
-      running: this.#running,
+      running: this.#assigner.running,
       waiting: this.#waiting.ready + this.#quarantine.waitingItems,
       setAside: this.#waiting.setAside,
       taskManagers: this.#fleet.size,
@@ -230,15 +218,12 @@ class StateMachine implements Scheduler {
       case "items-read":
         return this.#itemsRead(event);
       case "input-ended":
-        this.#reading = false;
-        this.#inputEnded = true;
-        this.#remaining = 0;
-        return;
+        return this.#intake.end();
       case "input-failed":
-        this.#reading = false;
+        this.#intake.fail();
         return this.#stop({ reason: "input", how: "drain", message: event.message });
       case "quarantine-restored":
-        if (this.#read > 0) this.#refuse(event, "the quarantine must be restored before items are read");
+        if (this.#intake.read > 0) this.#refuse(event, "the quarantine must be restored before items are read");
         return this.#quarantine.restore(indexesOf(event.items), event.losses);
       case "allowance-changed":
         this.#launcher.allowance = event.taskManagers;
@@ -279,20 +264,14 @@ class StateMachine implements Scheduler {
   }
 
   #itemsRead(event: EventOf<"items-read">): void {
-    const { first, count, done, failedDone, errors = [] } = event;
-    if (first !== this.#read) this.#refuse(event, `items were read from ${first} on, expected from ${this.#read} on`);
-    if (this.#inputEnded) this.#refuse(event, "items were read after the input had ended");
-    this.#reading = false;
-    this.#read += count;
-    this.#remaining = event.remaining;
-    for (let pair = 0; pair < done.length; pair += 2) this.#outcomes.reuse(done[pair] ?? 0, done[pair + 1] ?? 0);
+    const { first, done, failedDone, errors = [] } = event;
+    const expected = this.#intake.read;
+    if (first !== expected) this.#refuse(event, `items were read from ${first} on, expected from ${expected} on`);
+    if (this.#intake.ended) this.#refuse(event, "items were read after the input had ended");
+    eachRange(done, (from, end) => this.#outcomes.reuse(from, end));
     this.#outcomes.reuseFailed(failedDone);
     for (const { index } of errors) this.#outcomes.error({ index, attempts: 0, made: null });
-    const ended = errors.length === 0 ? done : ascending([...done, ...errors.flatMap(({ index }) => [index, index + 1])]);
-    const group = readGroup(event, without(first, first + count, ended));
-    this.#itemsWeighed += group.count;
-    this.#weightRead += group.weights === null ? group.count : group.weights.reduce((sum, weight) => sum + weight, 0);
-    this.#waiting.addRead(group);
+    this.#waiting.addRead(this.#intake.take(event));
   }
 
   #joined({ id, room, lanes }: EventOf<"task-manager-joined">, nowMs: number): void {
@@ -347,7 +326,7 @@ class StateMachine implements Scheduler {
     }
     this.#drop(reported - items);
     if (items === 0) return;
-    this.#running -= items;
+    this.#assigner.running -= items;
     this.#fleet.ended(member, items, weight, nowMs);
     this.#launcher.itemsEnded();
     this.#retry(again.groups(), member.id, nowMs);
@@ -364,7 +343,7 @@ class StateMachine implements Scheduler {
       items += assignment.take(first, end, (from, to, ordinal, history) => returned.add(from, to, ordinal, history));
     });
     this.#drop(countOf(event.items) - items);
-    this.#running -= items;
+    this.#assigner.running -= items;
     const asked = member.draining || event.cause === "RECLAIMED";
     const idle = !asked && member.itemsEnded === assignment.holderEnded;
     for (const group of returned.groups()) this.#takeBack(group, event.cause, idle, nowMs);
@@ -472,8 +451,7 @@ class StateMachine implements Scheduler {
   /** The assignment that a report speaks of, if it is the sender's. */
   #assignmentOf(report: { readonly id: TaskManagerId; readonly assignment: AssignmentId }, nowMs: number): Assignment | undefined {
     const member = this.#heard(report, nowMs);
-    const assignment = this.#assignments.get(report.assignment);
-    return member !== undefined && assignment?.holder === member.id ? assignment : undefined;
+    return member === undefined ? undefined : this.#assigner.get(report.assignment, member.id);
   }
 
   #drop(reports: number): void {
@@ -482,8 +460,7 @@ class StateMachine implements Scheduler {
 
   #completeIfDone(member: TaskManager, assignment: Assignment, nowMs: number): void {
     if (assignment.missing > 0) return;
-    this.#assignments.delete(assignment.id);
-    this.#fleet.takeAway(member, assignment, nowMs);
+    this.#assigner.close(member, assignment, nowMs);
     if (this.#fleet.isSpent(member) && member.assignments.length === 0) this.#drain(member);
     else this.#watch(member);
   }
@@ -492,7 +469,7 @@ class StateMachine implements Scheduler {
   #takeAway(member: TaskManager, assignment: Assignment, nowMs: number, back: (group: Group) => void): void {
     const { begun, unbegun } = assignment.takeAll();
     for (const group of [...begun, ...unbegun]) {
-      this.#running -= group.count;
+      this.#assigner.running -= group.count;
       back(group);
     }
     this.#completeIfDone(member, assignment, nowMs);
@@ -509,8 +486,7 @@ class StateMachine implements Scheduler {
         if (alone) this.#lostAlone(this.#withoutRunning(group), cause, nowMs);
         else this.#quarantine.suspect(this.#withoutRunning(group), assignment.exclusive ? Math.ceil(group.count / 2) : Infinity);
       }
-      this.#assignments.delete(assignment.id);
-      this.#fleet.takeAway(member, assignment, nowMs);
+      this.#assigner.close(member, assignment, nowMs);
     }
     if (!member.draining) {
       this.#losses += 1;
@@ -520,7 +496,7 @@ class StateMachine implements Scheduler {
   }
 
   #withoutRunning(group: Group): Group {
-    this.#running -= group.count;
+    this.#assigner.running -= group.count;
     return group;
   }
 
@@ -578,8 +554,7 @@ class StateMachine implements Scheduler {
       for (const assignment of [...member.assignments]) {
         const { begun, unbegun } = assignment.takeAll();
         for (const group of [...begun, ...unbegun]) this.#waiting.release(this.#withoutRunning(group));
-        this.#assignments.delete(assignment.id);
-        this.#fleet.takeAway(member, assignment, this.#nowMs);
+        this.#assigner.close(member, assignment, this.#nowMs);
       }
       this.#fleet.remove(member);
       this.#release(member.id, "kill");
@@ -591,9 +566,9 @@ class StateMachine implements Scheduler {
   #settle(nowMs: number): readonly SchedulerCommand[] {
     this.#stopIfTooManyFailed();
     this.#stopIfNobodyCanWork();
-    const assigns = this.#stopping === null ? this.#assign(nowMs) : [];
+    const assigns = this.#stopping === null ? this.#assigner.assign(nowMs) : [];
     const launch = this.#launch(nowMs);
-    const read = this.#readOn();
+    const read = this.#more();
     const store = this.#outcomes.takeStore();
     const note = this.#quarantine.note();
     const commands: SchedulerCommand[] = [];
@@ -632,13 +607,13 @@ class StateMachine implements Scheduler {
   }
 
   #allEnded(): boolean {
-    return this.#inputEnded && this.#outcomes.ended === this.#read;
+    return this.#intake.ended && this.#outcomes.ended === this.#intake.read;
   }
 
   #endState(): FinishState | null {
     if (this.#outcomes.unstored > 0) return null;
     if (this.#allEnded()) return "completed";
-    return this.#stopping !== null && this.#running === 0 ? "stopped" : null;
+    return this.#stopping !== null && this.#assigner.running === 0 ? "stopped" : null;
   }
 
   #finish(state: FinishState): readonly SchedulerCommand[] {
@@ -665,8 +640,8 @@ class StateMachine implements Scheduler {
     if (this.#stopping !== null || this.#waiting.all === 0 || this.#launcher.unavailable !== null) return 0;
     const allowed = Math.min(this.#launcher.allowance, this.#plan.taskManagersMax) - this.#fleet.size - this.#launcher.launching;
     if (allowed <= 0 || this.#isNearlyDone(nowMs)) return 0;
-    const items = this.#waiting.all + (this.#remaining ?? Infinity) - this.#fleet.bound;
-    const useful = Math.ceil(items / (this.#sizes?.next ?? this.#fleet.lanes)) - this.#fleet.idle - this.#launcher.launching;
+    const items = this.#waiting.all + this.#intake.remaining - this.#fleet.bound;
+    const useful = Math.ceil(items / (this.#assigner.fixedItems ?? this.#fleet.lanes)) - this.#fleet.idle - this.#launcher.launching;
     return Math.min(allowed, useful);
   }
 
@@ -674,131 +649,14 @@ class StateMachine implements Scheduler {
   #isNearlyDone(nowMs: number): boolean {
     const { launchMs } = this.#launcher;
     const meanMs = this.#fleet.meanMs(nowMs);
-    if (this.#sizes !== null || launchMs === null || meanMs === null || this.#fleet.live === 0) return false;
-    return (this.#restWeight() * meanMs) / this.#fleet.live < launchMs;
+    if (this.#assigner.fixedItems !== null || launchMs === null || meanMs === null || this.#fleet.live === 0) return false;
+    return (this.#assigner.restWeight * meanMs) / this.#fleet.live < launchMs;
   }
 
-  #readOn(): number {
-    if (this.#reading || this.#inputEnded || this.#stopping !== null) return 0;
+  #more(): number {
+    if (this.#stopping !== null) return 0;
     const taskManagers = this.#fleet.live + this.#launcher.launching;
-    const wanted = Math.min(readAheadMax, Math.max(readAheadMin, 2 * taskManagers * this.#typicalItems));
-    const { ready, setAside, inWindow } = this.#waiting;
-    const target = inWindow > 0 ? readAheadMax : wanted;
-    if (ready > (target * 3) / 4) return 0;
-    const count = Math.min(target - ready, setAsideMax - setAside - inWindow);
-    if (count <= 0) return 0;
-    this.#reading = true;
-    return count;
-  }
-
-  // ---- assigning ----
-
-  #assign(nowMs: number): readonly SchedulerCommand[] {
-    const commands: SchedulerCommand[] = [];
-    this.#serveHungry(commands, nowMs);
-    this.#serveSpare(commands, nowMs);
-    return commands;
-  }
-
-  /** Those without work first. */
-  #serveHungry(commands: SchedulerCommand[], nowMs: number): void {
-    let passed: TaskManager | null = null;
-    while (this.#waiting.ready > 0 || this.#quarantine.waitingGroups > 0) {
-      const member = this.#fleet.nextHungry();
-      if (member === undefined) return;
-      if (this.#quarantine.waitingGroups > 0 && this.#mayWorkApart(member)) {
-        const group = this.#waiting.takeApart(nowMs);
-        if (group !== null) commands.push(this.#give(member, [group], true, nowMs));
-      } else if (passed !== member && this.#leavesToOthers(member)) passed = member;
-      else {
-        this.#fleet.setReserved(member, false);
-        this.#giveShare(member, commands, nowMs);
-      }
-      this.#fleet.list(member);
-    }
-  }
-
-  /** Then those that have room for more than what they work on. */
-  #serveSpare(commands: SchedulerCommand[], nowMs: number): void {
-    while (this.#waiting.ready > 0 || this.#quarantine.waitingGroups > 0) {
-      const member = this.#fleet.nextSpare();
-      if (member === undefined) return;
-      if (this.#quarantine.waitingGroups > this.#fleet.apart && this.#fleet.apart < this.#apartMax()) {
-        this.#fleet.setReserved(member, true);
-        continue;
-      }
-      const given = this.#waiting.ready > 0 && this.#mayPrefetch(member) && this.#giveShare(member, commands, nowMs);
-      this.#fleet.list(member);
-      if (!given) return;
-    }
-  }
-
-  #giveShare(member: TaskManager, commands: SchedulerCommand[], nowMs: number): boolean {
-    const again = !(this.#avoids(member) && this.#waiting.anyFresh);
-    const groups = this.#waiting.take(this.#budgetOf(member, nowMs), again, nowMs);
-    if (groups.length === 0) return false;
-    commands.push(this.#give(member, groups, false, nowMs));
-    return true;
-  }
-
-  #give(member: TaskManager, groups: readonly Group[], exclusive: boolean, nowMs: number): SchedulerCommand {
-    const assignment = new Assignment({ id: this.#nextAssignment++, holder: member.id, groups, exclusive, holderEnded: member.itemsEnded, nowMs });
-    this.#assignments.set(assignment.id, assignment);
-    this.#running += assignment.count;
-    this.#typicalItems += Math.ceil((assignment.count - this.#typicalItems) / 8);
-    if (!exclusive) this.#unbind(member, assignment.count);
-    this.#fleet.give(member, assignment, nowMs);
-    this.#watch(member);
-    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items };
-  }
-
-  /** A fixed split is bound to its Task Manager until all of it is handed out, or nothing is left of the input. */
-  #unbind(member: TaskManager, items: number): void {
-    const isLast = this.#inputEnded && this.#waiting.all === 0;
-    this.#fleet.bind(member, isLast ? 0 : Math.max(0, member.bound - items));
-  }
-
-  #budgetOf(member: TaskManager, nowMs: number): Budget {
-    if (this.#sizes === null) {
-      const fleetSize = this.#fleet.live + this.#launcher.launching;
-      const meanWeight = this.#meanWeight();
-      const rest = { weight: this.#restWeight(), runningWeight: this.#running * meanWeight, meanWeight };
-      return guidedBudget(member, this.#fleet, fleetSize, rest, nowMs);
-    }
-    if (member.bound === 0) this.#fleet.bind(member, this.#sizes.take());
-    return { items: Math.min(member.bound, assignmentItemsMax), weight: Infinity };
-  }
-
-  #restWeight(): number {
-    return this.#waiting.readyWeight + (this.#remaining ?? Infinity) * this.#meanWeight();
-  }
-
-  #meanWeight(): number {
-    return this.#itemsWeighed === 0 ? 1 : this.#weightRead / this.#itemsWeighed;
-  }
-
-  /** Prefetching the next fixed split must not leave one that is about to join without any. */
-  #mayPrefetch(member: TaskManager): boolean {
-    if (this.#sizes === null || member.bound > 0) return true;
-    const unbound = this.#waiting.ready + (this.#remaining ?? Infinity) - this.#fleet.bound;
-    return unbound > this.#launcher.launching * this.#sizes.next;
-  }
-
-  #mayWorkApart(member: TaskManager): boolean {
-    return member.reserved || this.#waiting.ready === 0 || this.#fleet.apart < this.#apartMax();
-  }
-
-  #apartMax(): number {
-    return Math.max(1, Math.floor(this.#fleet.live / apartShare));
-  }
-
-  /** What went wrong there is tried elsewhere, where there is an elsewhere. */
-  #leavesToOthers(member: TaskManager): boolean {
-    return this.#avoids(member) && !this.#waiting.anyFresh && this.#fleet.idle > 1;
-  }
-
-  #avoids(member: TaskManager): boolean {
-    return this.#waiting.front?.avoid === member.id;
+    return this.#intake.more(2 * taskManagers * this.#assigner.typicalItems, this.#waiting);
   }
 
   /** A mistake of the caller: the event cannot be. */
@@ -808,30 +666,12 @@ class StateMachine implements Scheduler {
   }
 }
 
-/** The items of the event that are still to be done. */
-function readGroup(event: EventOf<"items-read">, ranges: Ranges): Group {
-  const { first, hosts, weights } = event;
-  const count = countOf(ranges);
-  const pick = <Values extends Uint32Array | Float64Array>(picked: Values, valueOf: (at: number) => number): Values => {
-    let ordinal = 0;
-    for (const index of indexesOf(ranges)) picked[ordinal++] = valueOf(index - first);
-    return picked;
-  };
-  return {
-    ranges,
-    count,
-    hosts: hosts === undefined ? null : pick(new Uint32Array(count), (at) => hosts[at] ?? 0),
-    weights: weights === undefined ? null : pick(new Float64Array(count), (at) => Math.max(weights[at] ?? 1, weightMin)),
-    history: freshHistory,
-  };
-}
-
 function eachRange(ranges: Ranges, visit: (first: number, end: number) => void): void {
   for (let pair = 0; pair + 1 < ranges.length; pair += 2) visit(ranges[pair] ?? 0, ranges[pair + 1] ?? 0);
 }
 
 function lossMessage({ exitCode, signal, message }: LossCause, losses: number): string {
-  const how = signal !== null ? `signal ${signal}` : exitCode !== null ? `exit code ${exitCode}` : null;
+  const how = signal ?? (exitCode === null ? null : `exit code ${exitCode}`);
   const told = how === null || message.includes(how) ? message : `${message} (${how})`;
   return `its Task Manager was lost ${losses} times while nothing else was there, the last time: ${told}`;
 }

@@ -64,7 +64,7 @@ describe("a Task Manager that is lost", () => {
         made: {
           code: "TASK_MANAGER_LOST",
           stage: "run",
-          message: "its Task Manager was lost 2 times while nothing else was there, the last time: tm ended (killed by SIGSEGV) (signal SIGSEGV)",
+          message: "its Task Manager was lost 2 times while nothing else was there, the last time: tm ended (killed by SIGSEGV)",
         },
       },
     ]);
