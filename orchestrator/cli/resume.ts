@@ -1,5 +1,6 @@
 import path from "node:path";
 import type { Command } from "commander";
+import { SplitrunError } from "../errors.ts";
 import { prepareJob, recordedJob } from "../service/prepare-job.ts";
 import { executeForCommand } from "./execute.ts";
 
@@ -26,6 +27,7 @@ export function addResume(program: Command): void {
     .option("-q, --quiet", "no progress and no summary")
     .action(async (home: string, flags: ResumeFlags) => {
       const dir = path.resolve(home);
+      refuseAnotherInput(flags.set ?? []);
       const resolution = await prepareJob(await recordedJob(dir), { set: flags.set ?? [] }, { cwd: process.cwd(), stdin: process.stdin });
       await executeForCommand(
         resolution,
@@ -33,4 +35,14 @@ export function addResume(program: Command): void {
         { mode: "resume", home: dir, fresh: false, retryFailed: flags.retryFailed ?? false, takeOver: flags.takeOver ?? false },
       );
     });
+}
+
+function refuseAnotherInput(set: readonly string[]): void {
+  const change = set.find((text) => /^input[.=]/.test(text));
+  if (change === undefined) return;
+  throw new SplitrunError(`--set ${change}: resume goes on with the list that it has; for another list use \`splitrun run\` with the same output, what is done is kept`, {
+    code: "SOURCE_CHANGED",
+    field: "input",
+    value: change,
+  });
 }

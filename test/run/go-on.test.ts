@@ -145,6 +145,14 @@ describe("running again into a home", () => {
     expect(end.stderr).toMatch(/splitrun run/);
   });
 
+  test("resume refuses another input, and names run", async () => {
+    const folder = await folderWith(quick, letters(5));
+    await run(folder);
+    const end = await splitrun(["resume", "out", "--set", "input.limit=3"], { cwd: folder });
+    expect(end.code).toBe(2);
+    expect(end.stderr).toMatch(/input\.limit=3.*splitrun run/s);
+  });
+
   test("a list from stdin is copied, so that resume can read it again", async () => {
     const folder = await folderWith(slow, []);
     const started = startSplitrun(runArgs.map((arg) => (arg === "list.txt" ? "-" : arg)), { cwd: folder, stdin: letters(300).map((line) => `${line}\n`).join("") });
