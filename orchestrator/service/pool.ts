@@ -62,7 +62,8 @@ export interface ServicePool extends Pool {
 export function createPool(options: PoolOptions): ServicePool {
   const { backend } = options;
   const members = new Map<TaskManagerId, Member>();
-  const all = new Set<Member>();
+  /** Everything that runs, ready or not. */
+  const running = new Set<LaunchedTaskManager>();
   const warmMembers: Member[] = [];
   let listener: PoolListener | undefined;
   let logDirectory: string | null = null;
@@ -78,9 +79,11 @@ export function createPool(options: PoolOptions): ServicePool {
       logPath: logDirectory === null ? null : path.join(logDirectory, `${name}.log`),
       maxRamMb: options.maxRamMb,
     });
+    running.add(launched);
+    void launched.exited.then(() => running.delete(launched));
+    if (closing) await backend.stop(launched);
     const ready = await becomeReady(launched, name);
     const member: Member = { name, launched, ready, id: null, ending: false };
-    all.add(member);
     void launched.exited.then((exit) => gone(member, exit));
     return member;
   }
@@ -197,7 +200,6 @@ export function createPool(options: PoolOptions): ServicePool {
   }
 
   function gone(member: Member, exit: ExitInfo): void {
-    all.delete(member);
     const warmAt = warmMembers.indexOf(member);
     if (warmAt >= 0) warmMembers.splice(warmAt, 1);
     if (member.id === null || !members.delete(member.id) || closing) return;
@@ -279,7 +281,7 @@ export function createPool(options: PoolOptions): ServicePool {
 
     async close() {
       closing = true;
-      await Promise.all([...all].map(({ launched }) => endGently(backend, launched)));
+      await Promise.all([...running].map((launched) => endGently(backend, launched)));
       await backend.close();
     },
   };
