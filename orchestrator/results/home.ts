@@ -8,7 +8,7 @@ import type { ItemSource, SourceIdentity, SourceItem } from "../inputs/types.ts"
 import type { Committed, OlderLines } from "./committed.ts";
 import { readCommitted } from "./committed.ts";
 import { compactionSteps, recoverCompaction, sizeOf } from "./compaction.ts";
-import { errorCode, syncDirectory } from "./durable.ts";
+import { errorCode, makeDirectories, syncDirectory } from "./durable.ts";
 import { writeFailed } from "./failed-file.ts";
 import { homeFiles } from "./home-files.ts";
 import type { HomeRecord, HomeState } from "./home-record.ts";
@@ -34,7 +34,7 @@ export async function openHome(options: HomeOptions): Promise<Home> {
   const { dir, mode, takeOver } = options;
   try {
     if (mode === "resume" && (await readRecord(dir)) === null) throw nothingToResume(dir);
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await makeDirectories(dir);
     const unlock = acquireLock(join(dir, homeFiles.lock), { takeOver, dir });
     try {
       return await openLocked(options, unlock);

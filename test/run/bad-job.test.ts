@@ -75,6 +75,13 @@ describe("homes", () => {
     expect(end.stderr).toMatch(/file\/out/);
   });
 
+  test("an output directory where none can ever be made is refused", async () => {
+    const folder = await folderWith({ "task.mjs": "export default (x) => x;", "list.txt": "a\n" });
+    const end = await splitrun(["run", "--input", "list.txt", "--output", "/proc/out/deep", ...functionJob()], { cwd: folder });
+    expect(end.code).toBe(2);
+    expect(end.stderr).toMatch(/\/proc\/out/);
+  });
+
   test("a home in use by a live run is refused, and free once that run is killed", async () => {
     const folder = await folderWith({ "task.mjs": "export default () => new Promise(() => {});", "list.txt": "a\n" });
     const first = startSplitrun(["run", "--input", "list.txt", "--output", "out", ...functionJob()], { cwd: folder });
