@@ -7,7 +7,7 @@ import { outcomeLine } from "../results/outcome-line.ts";
 import type { Outcome } from "../results/types.ts";
 import { executeJob, type ExecuteOptions } from "../service/execute-job.ts";
 import { createStopSwitch, type StopSwitch } from "../service/stop-switch.ts";
-import { exitCodeOf } from "./exit-codes.ts";
+import { exitCodeOf, exitCodes } from "./exit-codes.ts";
 
 export interface ExecuteFlags {
   readonly json: boolean;
@@ -50,6 +50,8 @@ export async function executeForCommand(
 function listenToSignals(stop: StopSwitch, say: (text: string) => void): () => void {
   let requests = 0;
   const onSignal = () => {
+    // Nothing is begun, and Task Managers end when their orchestrator does.
+    if (!stop.heard) process.exit(exitCodes.interrupted);
     requests += 1;
     if (requests === 1) say("Stopping: what is begun may end, the rest can be resumed. Ctrl-C again stops at once.");
     stop.request(requests === 1 ? "drain" : "now");

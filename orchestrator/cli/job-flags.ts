@@ -11,8 +11,8 @@ export interface JobFlags {
   readonly output?: string;
   readonly backend?: string;
   readonly policy?: string;
-  readonly taskManagers?: number;
-  readonly limit?: number;
+  readonly taskManagers?: number | string;
+  readonly limit?: number | string;
   readonly name?: string;
   readonly set?: readonly string[];
 }
@@ -69,8 +69,10 @@ function defined<Value extends object>(value: Value): Partial<Value> {
   return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as Partial<Value>;
 }
 
-function wholeNumber(text: string): number {
-  return Number(text);
+/** What is no number goes on as text, so that the refusal quotes it. */
+function wholeNumber(text: string): number | string {
+  const value = Number(text);
+  return Number.isNaN(value) || text.trim() === "" ? text : value;
 }
 
 function collect(text: string, earlier: readonly string[]): readonly string[] {

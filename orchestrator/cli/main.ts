@@ -31,14 +31,15 @@ Exit codes
 
 function createProgram(): Command {
   const program = new Command("splitrun")
-    .description("Runs a model or a function over a list of images or values, on every core, and leaves exactly one\nresult or one error for each.")
+    .description("Runs a model or a function over a list of images or values, on every core, and leaves exactly one result or one error for each.")
     .version(__SPLITRUN_VERSION__)
     .addHelpText("after", examples)
     .configureHelp({ sortSubcommands: false, showGlobalOptions: false })
     .showSuggestionAfterError()
+    .showHelpAfterError("(splitrun --help shows what there is)")
     .exitOverride();
   for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay]) add(program);
-  for (const command of program.commands) command.exitOverride().showSuggestionAfterError();
+  for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(`(splitrun ${command.name()} --help shows what there is)`);
   return program;
 }
 

@@ -1,4 +1,5 @@
 import { createReadStream } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { Command } from "commander";
@@ -16,7 +17,7 @@ export function addReplay(program: Command): void {
     .argument("<run directory>", "a directory of <home>/runs/")
     .option("--json", "as one JSON object")
     .action(async (runDir: string, flags: { readonly json?: true }) => {
-      const lines = linesOf(path.join(path.resolve(runDir), "events.jsonl"));
+      const lines = linesOf(await eventsOf(path.resolve(runDir)));
       const header = await headerOf(lines);
       const report = await replay(header.plan, lines);
       if (flags.json) process.stdout.write(`${JSON.stringify(report)}\n`);
@@ -25,6 +26,17 @@ export function addReplay(program: Command): void {
       } else process.stdout.write(`Other decisions from step ${count(report.firstDifference.step)} on: ${JSON.stringify(report.firstDifference)}\n`);
       process.exitCode = report.firstDifference === null ? exitCodes.succeeded : exitCodes.withErrors;
     });
+}
+
+/** @throws SplitrunError that names the run directories, where a home was given */
+async function eventsOf(runDir: string): Promise<string> {
+  const file = path.join(runDir, "events.jsonl");
+  const { size } = await stat(file).catch(() => ({ size: null }));
+  if (size !== null && size > 0) return file;
+  const runs = await readdir(path.join(runDir, "runs")).catch(() => []);
+  const wayOut = runs.length > 0 ? `; name a run of it: ${runs.map((run) => path.join(runDir, "runs", run)).join(", ")}` : "; name a directory of <home>/runs/";
+  const trouble = size === 0 ? "was cut before anything of it was recorded" : "has no events.jsonl";
+  throw new SplitrunError(`${runDir} ${trouble}${size === 0 ? "" : wayOut}`, { code: "REPLAY_UNREADABLE", value: runDir });
 }
 
 function linesOf(file: string): AsyncIterableIterator<string> {

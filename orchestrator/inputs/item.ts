@@ -38,7 +38,7 @@ export function toItem(raw: RawItem, rules: ItemRules): SourceItem {
     return invalid("", `${rules.unit} ${raw.number} has a value that JSON cannot hold`);
   }
   if (rules.itemKind === "image" && (typeof value !== "string" || value === "")) {
-    return invalid(shown(value), `${rules.unit} ${raw.number} must be a URL or a path, not ${kindOf(value)}`);
+    return invalid(shown(value), `${rules.unit} ${raw.number} must be a URL or a path, not ${kindOf(value)}${fieldsHint(value)}`);
   }
   const id = toId(raw.id);
   if (id === null) {
@@ -49,6 +49,12 @@ export function toItem(raw: RawItem, rules: ItemRules): SourceItem {
   const input = typeof value === "string" && rules.itemKind === "image" ? toLocation(value, rules.directory) : value;
   if (id === undefined && weight === undefined) return { input };
   return { input, ...(id !== undefined && { id }), ...(weight !== undefined && { weight }) };
+}
+
+function fieldsHint(value: JsonValue): string {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return "";
+  const names = Object.keys(value).slice(0, 8).map((name) => JSON.stringify(name));
+  return `; say in input.column which of its fields it is: ${names.join(", ")}`;
 }
 
 /** An item that is a line as it stands. */

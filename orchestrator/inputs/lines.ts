@@ -173,6 +173,6 @@ function hasByteOrderMark(block: Buffer): boolean {
 export function refuseOtherEncodings(first: Buffer, name: string): void {
   const utf16 = (first[0] === 0xff && first[1] === 0xfe) || (first[0] === 0xfe && first[1] === 0xff);
   if (!utf16 && !first.includes(0)) return;
-  const what = utf16 ? "is UTF-16; save it as UTF-8" : "is not text: it has a byte 0; say in `format` what it is";
+  const what = utf16 ? "is UTF-16; save it as UTF-8" : "is not text: it has a byte 0; give a list of the images, their folder or a glob; of another format, say `format`";
   throw new SplitrunError(`input ${name} ${what}`, { code: "INPUT_FORMAT", field: "input", value: name });
 }

@@ -297,7 +297,7 @@ function checkReferences(job: ResolvedJob, environment: Environment): void {
   const missing = references.filter(({ env }) => environment[env] === undefined);
   const [first] = missing;
   if (first === undefined) return;
-  const lines = missing.map(({ field, env }) => `${field}: the environment variable ${env} is not set; set it, or give the value with --set`);
+  const lines = missing.map(({ field, env }) => `${field}: the environment variable ${env} is not set; set it`);
   throw new SplitrunError(lines.join("\n"), { code: "ENV_MISSING", field: first.field, value: first.env });
 }
 

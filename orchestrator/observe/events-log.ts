@@ -4,6 +4,8 @@ import { encodeStep } from "../scheduler/replay.ts";
 
 /** Lines gathered into one write. */
 const chunkBytes = 64 * 1024;
+/** A run that is killed leaves a record up to about this long before. */
+const flushEveryMs = 1000;
 /** What the disk has not taken yet; above it, the record ends here rather than the memory. */
 const pendingBytesMax = 64_000_000;
 
@@ -30,6 +32,7 @@ export function openEventsLog(path: string, plan: SchedulerPlan, onError: (messa
   });
   const header: EventsHeader = { splitrunEvents: 1, plan };
   add(JSON.stringify(header));
+  const timer = setInterval(flush, flushEveryMs);
 
   function add(line: string): void {
     lines.push(line);
@@ -53,6 +56,7 @@ export function openEventsLog(path: string, plan: SchedulerPlan, onError: (messa
       if (!broken) add(encodeStep(event, nowMs, commands));
     },
     async close() {
+      clearInterval(timer);
       flush();
       await ended(stream);
     },

@@ -6,8 +6,8 @@ export interface RunLog {
 }
 
 /** Signatures and keys in a URL's query, wherever one is quoted. */
-const query = /(https?:\/\/[^\s"'?]+)\?[^\s"']*/g;
-const userInfo = /(https?:\/\/)[^\s"'/@]+@/g;
+const query = /(https?:\/\/[^\s"'?]+)\?[^\s"']*/gi;
+const userInfo = /(https?:\/\/)[^\s"'/@]+@/gi;
 
 /** Text in which no URL carries its query or its user any more. */
 export function withoutSecrets(text: string): string {

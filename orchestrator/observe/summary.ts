@@ -88,7 +88,7 @@ export function createSummaryGatherer(): SummaryGatherer {
         const key = `${error.code} ${error.stage}`;
         const group = errors.get(key);
         if (group !== undefined) group.count += 1;
-        else errors.set(key, { code: error.code, stage: error.stage, count: 1, example: { index, input, message: error.message } });
+        else errors.set(key, { code: error.code, stage: error.stage, count: 1, example: exampleOf(index, input, error.message) });
       }
     },
     stages(times) {
@@ -102,6 +102,11 @@ export function createSummaryGatherer(): SummaryGatherer {
     errors: () => [...errors.values()].sort((a, b) => b.count - a.count),
     stageTimes: () => stages,
   };
+}
+
+/** The summary is shown to others, so no URL in it has its query or its user. */
+function exampleOf(index: number, input: JsonValue, message: string): ErrorGroup["example"] {
+  return { index, input: JSON.parse(withoutSecrets(JSON.stringify(input))) as JsonValue, message: withoutSecrets(message) };
 }
 
 const knobs: Readonly<Record<Stage, string>> = {
@@ -164,14 +169,14 @@ export function summaryText(summary: Summary): string {
   const { counts } = summary;
   const lines = [
     "",
-    stateText[summary.state] + (summary.message === "" ? "" : ` ${summary.message}`),
+    (counts.items === 0 && summary.state === "succeeded" ? "The list is empty: nothing to do." : stateText[summary.state]) + (summary.message === "" ? "" : ` ${summary.message}`),
     `  ${count(counts.items)} items: ${count(counts.succeeded)} with a result, ${count(counts.failed)} errors` +
       extras([
         [counts.reused, "from earlier runs"],
         [counts.retried, "tried more than once"],
         [counts.items - counts.succeeded - counts.failed, "still to do"],
       ]),
-    `  ${duration(summary.makespanMs)}, ${rate(summary.itemsPerSecond)} items/s`,
+    `  ${duration(summary.makespanMs)}${summary.itemsPerSecond === 0 ? "" : `, ${rate(summary.itemsPerSecond)} items/s`}`,
   ];
   const stages = Object.entries(summary.stages) as [Stage, StageShare][];
   if (stages.length > 0) {
@@ -192,7 +197,7 @@ export function summaryText(summary: Summary): string {
   if (summary.errors.length > 0) {
     lines.push("", "Errors of this run");
     for (const { code, stage, count: times, example } of summary.errors) {
-      lines.push(`  ${count(times).padStart(7)} × ${code} (${stage})`, `            e.g. item ${example.index}, ${shortInput(example.input)}: ${withoutSecrets(example.message)}`);
+      lines.push(`  ${count(times).padStart(7)} × ${code} (${stage})`, `            e.g. item ${example.index}, ${shortInput(example.input)}: ${example.message}`);
     }
   }
   for (const note of summary.notes) lines.push("", `Note: ${note}`);
@@ -213,7 +218,7 @@ function shareBar(share: number): string {
 }
 
 function shortInput(input: JsonValue): string {
-  const text = withoutSecrets(typeof input === "string" ? input : JSON.stringify(input));
+  const text = typeof input === "string" ? input : JSON.stringify(input);
   return text.length > 100 ? `${text.slice(0, 97)}…` : text;
 }
 

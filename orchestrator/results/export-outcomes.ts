@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { open, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import { SplitrunError } from "../errors.ts";
+import { errorCode } from "./durable.ts";
 import { writeCsv } from "./export-csv.ts";
 import { writeParquet } from "./export-parquet.ts";
 import { findTable } from "./export-table.ts";
@@ -84,7 +86,9 @@ async function createPartial(to: string): Promise<string> {
     await handle.close();
     return partial;
   } catch (error) {
-    throw targetError(`to: ${to} cannot be written: ${error instanceof Error ? error.message : String(error)}`, to, error);
+    const missing = errorCode(error) === "ENOENT";
+    const why = missing ? `the folder ${dirname(to)} does not exist` : error instanceof Error ? error.message.replaceAll(partial, to) : String(error);
+    throw targetError(`to: ${to} cannot be written: ${why}`, to, error);
   }
 }
 

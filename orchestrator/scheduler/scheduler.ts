@@ -412,7 +412,7 @@ class StateMachine implements Scheduler {
   #retry(groups: readonly Group[], avoid: TaskManagerId, nowMs: number): void {
     for (const group of groups) {
       const history: History = { ...group.history, attempts: group.history.attempts + 1, avoid };
-      this.#retried += group.count;
+      if (group.history.attempts === 0) this.#retried += group.count;
       this.#backOff({ ...group, history }, history.attempts - 1, nowMs);
     }
   }

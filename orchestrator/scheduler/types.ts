@@ -166,6 +166,7 @@ export interface SchedulerCounts {
   readonly failed: number;
   /** Had a result in the journal already; part of succeeded. */
   readonly reused: number;
+  /** Items that were tried more than once. */
   readonly retried: number;
   readonly copied: number;
   readonly running: number;

@@ -127,7 +127,7 @@ export function createPool(options: PoolOptions): ServicePool {
           case "need":
             return void sendArtifacts(channel, message.artifacts).catch(fail);
           case "refused":
-            return fail(new SplitrunError(message.message, { code: message.code, field: message.field }));
+            return fail(new SplitrunError(`${message.field}: ${message.message}`, { code: message.code, field: message.field }));
           case "configured":
             settled = true;
             clearTimeout(timer);

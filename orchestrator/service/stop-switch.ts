@@ -1,6 +1,8 @@
 /** How a person or a script ends a run: first gently, then at once. */
 export interface StopSwitch {
   request(how: "drain" | "now"): void;
+  /** Is there a run that hears it? Before, nothing was begun. */
+  readonly heard: boolean;
   /** Hears every request, those made before too. */
   onRequest(listener: (how: "drain" | "now") => void): void;
 }
@@ -9,6 +11,9 @@ export function createStopSwitch(signal?: AbortSignal): StopSwitch {
   const requests: ("drain" | "now")[] = [];
   const listeners: ((how: "drain" | "now") => void)[] = [];
   const stopSwitch: StopSwitch = {
+    get heard() {
+      return listeners.length > 0;
+    },
     request(how) {
       requests.push(how);
       for (const listener of listeners) listener(how);

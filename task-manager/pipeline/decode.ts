@@ -145,7 +145,7 @@ async function decodeFailure({ error, encoded, format, maxPixels }: Failed): Pro
     return failure("DECODE_TOO_MANY_PIXELS", `${await describeSize(encoded)} are more than maxPixels ${maxPixels}`, error);
   }
   if (endsEarly(encoded, format) || (format !== "png" && truncation.test(message))) {
-    return failure("DECODE_TRUNCATED", `the ${format} image ends too early: ${message}`, error);
+    return failure("DECODE_TRUNCATED", `the ${format} image ends too early${/^unknown error$/i.test(message) ? "" : `: ${message}`}`, error);
   }
   return failure("DECODE_FAILED", `the ${format} image is damaged or of an unsupported kind: ${message}`, error);
 }

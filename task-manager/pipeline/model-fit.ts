@@ -55,12 +55,26 @@ function explainMisfit(input: TensorShape, wanted: TensorShape["shape"], form: I
   }
   const channelsAt = modelLayout === "nchw" ? 0 : 2;
   const channels = wanted[channelsAt];
-  if (typeof channels === "number" && channels !== form.shape[channelsAt]) {
-    const way = channels === 1 ? "set task.preprocess.colorOrder to gray" : channels === 3 ? "set task.preprocess.colorOrder to rgb or bgr" : "images have one channel or three";
-    return misfit(channels === 1 || channels === 3 ? "task.preprocess.colorOrder" : "task.model", input, form, way);
-  }
+  const misfitChannels = typeof channels === "number" && channels !== form.shape[channelsAt];
+  if (misfitChannels && channels !== 1 && channels !== 3) return misfit("task.model", input, form, "images have one channel or three");
   const [height, width] = wanted.filter((_, at) => at !== channelsAt);
-  return misfit("task.preprocess", input, form, `set task.preprocess to images of ${width} x ${height} (width x height)`);
+  const settings = [...(misfitChannels ? colorSettings(channels === 1) : []), ...sizeSettings(width, height, form.shape.filter((_, at) => at !== channelsAt))];
+  return misfit(
+    misfitChannels ? "task.preprocess.colorOrder" : "task.preprocess",
+    input,
+    form,
+    `it wants images of ${width} x ${height} (width x height): set task.preprocess to { ${settings.join(", ")} }, with the size, mean and std that it was trained with`,
+  );
+}
+
+function colorSettings(gray: boolean): readonly string[] {
+  return gray ? ["colorOrder: gray", "mean: [0.5]", "std: [0.5]"] : ["colorOrder: rgb", "mean: [0.5, 0.5, 0.5]", "std: [0.5, 0.5, 0.5]"];
+}
+
+/** A free dimension takes any size. */
+function sizeSettings(width: number | string | undefined, height: number | string | undefined, given: readonly number[]): readonly string[] {
+  if (typeof width !== "number" || typeof height !== "number" || (given[0] === height && given[1] === width)) return [];
+  return [`resize: { width: ${width}, height: ${height}, fit: fill }`, "crop: null"];
 }
 
 /** Images have one channel or three, and hardly ever that many rows. */

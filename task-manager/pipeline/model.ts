@@ -68,7 +68,7 @@ async function createSession(runtime: Runtime, { path, name, infer }: ModelOptio
     if (providers.length > 0 && /provider|backend|cuda|tensorrt|webgpu|shared library/i.test(why)) {
       throw refusal("EXECUTION_PROVIDER", "task.infer.executionProviders", `${providers.join(", ")} cannot be used here: ${why}`, cause);
     }
-    throw refusal("MODEL_UNREADABLE", "task.model", `${name} cannot be loaded as an ONNX model: ${why}`, cause);
+    throw refusal("MODEL_UNREADABLE", "task.model", `${name} cannot be loaded as an ONNX model: ${why.replaceAll(path, name)}`, cause);
   }
 }
 

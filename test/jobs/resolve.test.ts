@@ -203,7 +203,7 @@ describe("secrets", () => {
 
   test("a variable that is not set is named", async () => {
     await expect(resolve(secretive, { environment: { WHO: "x" } })).rejects.toMatchObject({
-      code: "ENV_MISSING", field: "env.OTHER", message: "env.OTHER: the environment variable THE_OTHER is not set; set it, or give the value with --set",
+      code: "ENV_MISSING", field: "env.OTHER", message: "env.OTHER: the environment variable THE_OTHER is not set; set it",
     });
   });
 

@@ -145,7 +145,7 @@ describe("a model that does not fit is refused before the start", () => {
     ["two inputs", twoInputs(), {}, { code: "MODEL_INPUTS", field: "task.model", message: /2 inputs \(x, mask\)/ }],
     ["another size", meanColorModel({ input: ["N", 3, 299, 299] }), {}, { code: "MODEL_INPUT_SHAPE", field: "task.preprocess", message: /\[N, 3, 299, 299\].*\[N, 3, 2, 2\].*299 x 299/ }],
     ["another layout", meanColorModel({ input: ["N", 2, 2, 3], layout: "nhwc" }), {}, { code: "MODEL_INPUT_SHAPE", field: "task.preprocess.layout", message: /set task\.preprocess\.layout to nhwc/ }],
-    ["gray", unchanged(["N", 1, 2, 2]), {}, { code: "MODEL_INPUT_SHAPE", field: "task.preprocess.colorOrder", message: /colorOrder to gray/ }],
+    ["gray", unchanged(["N", 1, 2, 2]), {}, { code: "MODEL_INPUT_SHAPE", field: "task.preprocess.colorOrder", message: /colorOrder: gray, mean: \[0\.5\]/ }],
     ["a flat input", unchanged(["N", 12]), {}, { code: "MODEL_INPUT_SHAPE", field: "task.model", message: /\[N, 12\]/ }],
     ["another type", meanColorModel({ input: ["N", 3, 2, 2], inputType: "uint8" }), {}, { code: "MODEL_INPUT_TYPE", field: "task.preprocess.dtype", message: /dtype to uint8/ }],
     ["a type that no image has", meanColorModel({ input: ["N", 3, 2, 2], inputType: "int64" }), {}, { code: "MODEL_INPUT_TYPE", field: "task.model", message: /int64/ }],

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readdir, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { cliPath, jsonLines, splitrun, startSplitrun, type CliEnd } from "../support/cli.ts";
@@ -24,6 +24,8 @@ async function refused(folder: string, end: CliEnd, message: RegExp): Promise<vo
   expect(await readdir(folder)).not.toContain("out");
 }
 
+/** Takes gray images of 64 x 64. */
+const digits = path.resolve(import.meta.dirname, "../../examples/demo/digits.onnx");
 const model = meanColorModel({ input: ["N", 3, 224, 224] });
 
 describe("a job that cannot work is refused before anything is made", () => {
@@ -58,6 +60,21 @@ describe("a job that cannot work is refused before anything is made", () => {
     const end = await splitrun(["run", "--json", "--input", "list.txt", "--model", "nowhere.onnx", "--output", "out"], { cwd: folder });
     expect(end.code).toBe(2);
     expect(JSON.parse(end.stdout)).toMatchObject({ error: { code: "MODEL_NOT_FOUND", field: "task.model" } });
+  });
+
+  test("a model of another size and colour gets every setting that has to change", async () => {
+    const folder = await folderWith({ "list.txt": "http://127.0.0.1:9/a.jpg\n", "model.onnx": await readFile(digits) });
+    const end = await splitrun(["run", "--input", "list.txt", "--model", "model.onnx", "--output", "out"], { cwd: folder });
+    await refused(folder, end, /colorOrder: gray, mean: \[0\.5\], std: \[0\.5\], resize: \{ width: 64, height: 64, fit: fill \}, crop: null/);
+    const settings = ["colorOrder=gray", "mean=[0.5]", "std=[0.5]", 'resize={"width":64,"height":64,"fit":"fill"}', "crop=null"].flatMap((text) => ["--set", `task.preprocess.${text}`]);
+    const taken = await splitrun(["run", "--input", "list.txt", "--model", "model.onnx", "--output", "out", "--set", "attemptsMax=1", ...settings], { cwd: folder });
+    expect(taken.code, taken.stderr).toBe(1);
+  });
+
+  test("a flag that is no number is quoted as it was given", async () => {
+    const folder = await folderWith({ "task.mjs": "export default (x) => x;", "list.txt": "a\n" });
+    const end = await splitrun(["run", "--input", "list.txt", "--limit", "many", "--output", "out", ...functionJob()], { cwd: folder });
+    await refused(folder, end, /limit.*"many"/s);
   });
 
   test("an unknown flag exits with 2 and says which is meant", async () => {

@@ -2,7 +2,9 @@ import { appendFile, readFile, readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { jsonLines, processesMarked, splitrun, startSplitrun, type StartedCli } from "../support/cli.ts";
+import { startFaultServer } from "../support/fault-server.ts";
 import { temporaryFolder } from "../support/function-task.ts";
+import { meanColorModel } from "../support/onnx.ts";
 
 interface Line {
   readonly index: number;
@@ -214,6 +216,33 @@ describe("output", () => {
     lines.splice(lines.findIndex((line) => line.includes("items-ended")), 1);
     await writeFile(events, `${lines.join("\n")}\n`);
     expect((await splitrun(["replay", ended.runDir], { cwd: folder })).code).toBe(1);
+    const home = await splitrun(["replay", "out"], { cwd: folder });
+    expect(home.code).toBe(2);
+    expect(home.stderr).toContain(ended.runDir);
+  });
+});
+
+describe("secrets", () => {
+  test("of URLs and headers reach no log, event, summary or recorded job", async () => {
+    const server = await startFaultServer();
+    onTestFinished(() => server.stop());
+    const origin = server.origin.replace("http://", "http://user:PASSWORD@");
+    const urls = ["/status/404/a.jpg", "/status/500/b.jpg", "/html", "/ok.jpg"].map((place) => `${origin}${place}?X-Amz-Signature=SIGNATURE&token=TOKEN`);
+    const folder = await folderWith("", urls);
+    await writeFile(path.join(folder, "model.onnx"), meanColorModel({ input: ["N", 3, "H", "W"] }));
+    await writeFile(
+      path.join(folder, "job.yaml"),
+      "input: list.txt\ntask:\n  kind: inference\n  model: model.onnx\n  download: { headers: { authorization: { env: SPLITRUN_TEST_KEY } } }\nattemptsMax: 2\noutput: out\n",
+    );
+    const end = await splitrun(["run", "job.yaml", "--json"], { cwd: folder, env: { SPLITRUN_TEST_KEY: "HEADERVALUE" } });
+    expect(end.code, end.stderr).toBe(1);
+    const secret = /PASSWORD|SIGNATURE|TOKEN|HEADERVALUE/;
+    expect(end.stdout + end.stderr).not.toMatch(secret);
+    const ended = JSON.parse(end.stdout) as { readonly runDir: string; readonly errors: readonly unknown[] };
+    expect(ended.errors.length).toBeGreaterThan(1);
+    for (const entry of await readdir(ended.runDir, { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) expect(await readFile(path.join(entry.parentPath, entry.name), "utf8"), entry.name).not.toMatch(secret);
+    }
   });
 });
 
