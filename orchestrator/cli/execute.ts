@@ -1,11 +1,11 @@
 import { defaultCacheDir } from "../jobs/content-cache.ts";
-import type { Resolution } from "../jobs/resolve.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import { createProgressLine } from "../observe/progress.ts";
 import { summaryText } from "../observe/summary.ts";
 import { outcomeLine } from "../results/outcome-line.ts";
 import type { Outcome } from "../results/types.ts";
 import { executeJob, type ExecuteOptions } from "../service/execute-job.ts";
+import type { PreparedJob } from "../service/prepare-job.ts";
 import { createStopSwitch, type StopSwitch } from "../service/stop-switch.ts";
 import { exitCodeOf, exitCodes } from "./exit-codes.ts";
 
@@ -16,7 +16,7 @@ export interface ExecuteFlags {
 
 /** Runs a job in front of a person or a script: progress on stderr, results or one JSON object on stdout. */
 export async function executeForCommand(
-  { job }: Resolution,
+  { job, stdin }: PreparedJob,
   flags: ExecuteFlags,
   options: Pick<ExecuteOptions, "mode" | "home" | "fresh" | "retryFailed" | "takeOver">,
 ): Promise<void> {
@@ -29,7 +29,7 @@ export async function executeForCommand(
       ...options,
       cwd: process.cwd(),
       cacheDir: defaultCacheDir(process.env),
-      stdin: process.stdin,
+      stdin,
       record: jobForRecord(job),
       stop,
       onProgress: flags.quiet ? null : (progress) => line.show(progress),

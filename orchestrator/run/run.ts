@@ -201,13 +201,18 @@ export function startRun(options: RunOptions): Run {
       const item = items[at];
       if (item === undefined) continue;
       const index = first + at;
+      while (nextDone < done.length && index >= (done[nextDone + 1] ?? 0)) nextDone += 2;
+      if (index >= (done[nextDone] ?? Infinity)) {
+        // What is done needs no host and no weight, only its place: a resume passes over millions of them.
+        hosts.push(0);
+        weights.push(1);
+        continue;
+      }
       const host = hostNumber(hostOf(item.input));
       hosts.push(host);
       if (host !== 0) hosted = true;
       weights.push(item.weight ?? 1);
       if (item.weight !== undefined) weighted = true;
-      while (nextDone < done.length && index >= (done[nextDone + 1] ?? 0)) nextDone += 2;
-      if (index >= (done[nextDone] ?? Infinity)) continue;
       payloads.add(index, item);
       if (item.error === undefined) continue;
       errors.set(index, { ...item.error, stage: "run" });

@@ -77,22 +77,25 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
     taskManagersMax: job.taskManagers,
   });
   const pool = poolFor(job, prepared, backend);
-  let opened: Home | undefined;
-  try {
-    // Refused here, a task that cannot work leaves nothing behind.
-    const { stageLanes } = await pool.warm();
-    const runId = newRunId(startedAt);
-    const dir = homeDirectory(job, options, runId);
-    const home = await openHome({
-      dir,
+  const runId = newRunId(startedAt);
+  let opening: Promise<Home> | undefined;
+  const open = () =>
+    (opening = openHome({
+      dir: homeDirectory(job, options, runId),
       mode: options.mode,
       fingerprint: prepared.fingerprint,
       source: source.identity,
       fresh: options.fresh,
       retryFailed: options.retryFailed,
       takeOver: options.takeOver,
-    });
-    opened = home;
+    }));
+  try {
+    // Refused by its first Task Manager, a task that cannot work leaves nothing behind. A home that is there already
+    // is read meanwhile.
+    const warming = pool.warm();
+    if (options.mode === "resume") await Promise.allSettled([warming, open()]);
+    const { stageLanes } = await warming;
+    const home = await (opening ?? open());
     for (const note of home.notes) options.onNote?.(note);
     const runDir = await prepareRunDir(home, runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
@@ -105,7 +108,10 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
   } finally {
     await source.close();
     await pool.close();
-    await opened?.close();
+    await opening?.then(
+      (home) => home.close(),
+      () => undefined,
+    );
   }
 }
 

@@ -3,16 +3,26 @@ import { availableParallelism, freemem } from "node:os";
 import path from "node:path";
 import { SplitrunError } from "../errors.ts";
 import { countItems } from "../inputs/count-items.ts";
+import { openSource, type OpenSourceOptions } from "../inputs/open-source.ts";
 import { loadJob, type JobOverrides } from "../jobs/load.ts";
 import { needsCount } from "../jobs/policies.ts";
 import { resolveInputOf, resolveJob, type Resolution } from "../jobs/resolve.ts";
+import type { InputSpec } from "../jobs/types.ts";
+import { spool } from "./spool.ts";
+
+const countedAtOnce = 4096;
+
+export interface PreparedJob extends Resolution {
+  /** Standard input as the run has to read it: a copy, where it was read already to count its items. */
+  readonly stdin: NodeJS.ReadableStream;
+}
 
 /** From what the user wrote to a job in which nothing is left to be decided. */
 export async function prepareJob(
   source: unknown,
   overrides: JobOverrides,
   { cwd, stdin }: { readonly cwd: string; readonly stdin: NodeJS.ReadableStream },
-): Promise<Resolution> {
+): Promise<PreparedJob> {
   const { job, baseDir, origins } = await loadJob(source, overrides, { cwd });
   const options = {
     baseDir,
@@ -21,15 +31,24 @@ export async function prepareJob(
     environment: process.env,
     origins,
   };
-  const items = needsCount(job.policy)
-    ? await countItems(await resolveInputOf(job, { baseDir }), {
-        baseDir,
-        bucket: null,
-        stdin,
-        itemKind: job.task.kind === "inference" ? "image" : "value",
-      })
-    : null;
-  return resolveJob(job, { ...options, items });
+  if (!needsCount(job.policy)) return { ...(await resolveJob(job, { ...options, items: null })), stdin };
+  const input = await resolveInputOf(job, { baseDir });
+  const reading = { baseDir, bucket: null, stdin, itemKind: job.task.kind === "inference" ? "image" : "value" } as const;
+  if (input.from !== "-") return { ...(await resolveJob(job, { ...options, items: await countItems(input, reading) })), stdin };
+  const copy = await spool(stdin);
+  const items = await countByReading(input, { ...reading, stdin: copy.read() });
+  return { ...(await resolveJob(job, { ...options, items })), stdin: copy.read() };
+}
+
+async function countByReading(input: InputSpec, options: OpenSourceOptions): Promise<number> {
+  const source = await openSource(input, options);
+  try {
+    let count = 0;
+    for (let items = await source.read(countedAtOnce); items.length > 0; items = await source.read(countedAtOnce)) count += items.length;
+    return count;
+  } finally {
+    await source.close();
+  }
 }
 
 /**

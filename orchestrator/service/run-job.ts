@@ -29,7 +29,7 @@ export interface RunJobOptions {
  */
 export async function runJob(job: Job | string, options: RunJobOptions = {}): Promise<RunResult> {
   const cwd = process.cwd();
-  const { job: resolved } = await prepareJob(job, {}, { cwd, stdin: process.stdin });
+  const { job: resolved, stdin } = await prepareJob(job, {}, { cwd, stdin: process.stdin });
   return executeJob(resolved, {
     mode: "run",
     home: null,
@@ -38,7 +38,7 @@ export async function runJob(job: Job | string, options: RunJobOptions = {}): Pr
     takeOver: options.takeOver ?? false,
     cwd,
     cacheDir: defaultCacheDir(process.env),
-    stdin: process.stdin,
+    stdin,
     record: jobForRecord(resolved),
     stop: createStopSwitch(options.signal),
     onProgress: options.onProgress ?? null,

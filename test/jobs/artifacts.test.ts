@@ -13,7 +13,7 @@ import { directoryWith, resolve, smallJob, temporaryDirectory } from "./jobs-fix
 const hashOf = (content: string) => createHash("sha256").update(content).digest("hex");
 
 async function prepare(job: unknown, options: { cacheDir: string; environment?: Record<string, string>; baseDir?: string }): Promise<PreparedArtifacts> {
-  const { environment = {}, baseDir = "/work", cacheDir } = options;
+  const { environment = {}, baseDir = "/base", cacheDir } = options;
   return prepareArtifacts((await resolve(job, { environment, baseDir })).job, { cacheDir, environment });
 }
 

@@ -31,7 +31,7 @@ export const smallJob = { input: ["a.jpg", "b.jpg"], task: { kind: "inference", 
 
 export function resolve(job: unknown, options: Partial<ResolveOptions> = {}): Promise<Resolution> {
   return resolveJob(job as Job, {
-    baseDir: "/work",
+    baseDir: "/base",
     machine: fourCores,
     items: null,
     taskManagersMax: null,

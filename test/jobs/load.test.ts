@@ -4,7 +4,7 @@ import { loadJob } from "../../orchestrator/jobs/load.ts";
 import { jobForRecord } from "../../orchestrator/jobs/record.ts";
 import { directoryWith, resolve, smallJob } from "./jobs-fixture.ts";
 
-const load = (source: unknown, overrides = {}, cwd = "/work") => loadJob(source, overrides, { cwd });
+const load = (source: unknown, overrides = {}, cwd = "/base") => loadJob(source, overrides, { cwd });
 
 async function loadFile(name: string, text: string, overrides = {}) {
   const directory = await directoryWith({ [name]: text });
@@ -48,13 +48,13 @@ describe("a job can be written as", () => {
   test("an object, with paths relative to the working directory and functions as they are", async () => {
     const policy = () => ({ splitSize: 1 });
     const { job, baseDir } = await load({ ...smallJob, input: "-", policy, task: { model: "m.onnx" } });
-    expect(baseDir).toBe("/work");
-    expect(job).toEqual({ input: "-", policy, task: { kind: "inference", model: "/work/m.onnx" } });
+    expect(baseDir).toBe("/base");
+    expect(job).toEqual({ input: "-", policy, task: { kind: "inference", model: "/base/m.onnx" } });
   });
 
   test("flags alone", async () => {
     const { job, origins } = await load(null, { flags: { input: { from: "urls.txt", limit: 10 }, task: { model: "https://h/m.onnx" }, output: "out" } });
-    expect(job).toEqual({ input: { from: "/work/urls.txt", limit: 10 }, task: { kind: "inference", model: "https://h/m.onnx" }, output: { to: "/work/out" } });
+    expect(job).toEqual({ input: { from: "/base/urls.txt", limit: 10 }, task: { kind: "inference", model: "https://h/m.onnx" }, output: { to: "/base/out" } });
     expect(origins).toEqual({ "input.from": "the command line", "input.limit": "the command line", "task.model": "the command line", "output.to": "the command line" });
   });
 
@@ -79,16 +79,16 @@ describe("the command line is put over the job", () => {
   });
 
   test.each<[unknown, unknown]>([
-    ["urls.txt", { from: "/work/urls.txt", limit: 3 }],
+    ["urls.txt", { from: "/base/urls.txt", limit: 3 }],
     [["a", "b"], { from: ["a", "b"], limit: 3 }],
-    [{ from: "a.csv", column: "url" }, { from: "/work/a.csv", column: "url", limit: 3 }],
+    [{ from: "a.csv", column: "url" }, { from: "/base/a.csv", column: "url", limit: 3 }],
   ])("a limit goes with an input of any form: %j", async (input, expected) => {
     expect((await load({ ...smallJob, input }, { flags: { input: { limit: 3 } } })).job.input).toEqual(expected);
     expect((await load({ ...smallJob, input }, { set: ["input.limit=3"] })).job.input).toEqual(expected);
   });
 
   test("another list keeps the columns", async () => {
-    expect((await load({ ...smallJob, input: { from: "a.csv", column: "url" } }, { flags: { input: "b.csv" } })).job.input).toEqual({ from: "/work/b.csv", column: "url" });
+    expect((await load({ ...smallJob, input: { from: "a.csv", column: "url" } }, { flags: { input: "b.csv" } })).job.input).toEqual({ from: "/base/b.csv", column: "url" });
   });
 
   test("the last one wins, and values are JSON, else text", async () => {

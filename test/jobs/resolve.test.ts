@@ -19,7 +19,7 @@ test("a job that says only input and task becomes complete, with the defaults of
   const { job } = await resolve(smallJob);
   expect(job).toEqual({
     name: "job",
-    baseDir: "/work",
+    baseDir: "/base",
     input: { from: ["a.jpg", "b.jpg"], format: "list", column: null, id: null, weight: null, limit: null },
     task: {
       kind: "inference",
@@ -64,7 +64,7 @@ describe("every value names the rule that it came from", () => {
       .filter((field) => field !== "baseDir" && !field.startsWith("sizing"))
       .map((field) => ({ "task.labels": "task.postprocess.labels", hostBlockedMs: "task.download.hostBlockedMs" })[field] ?? field);
     expect(fields).toEqual(expect.arrayContaining([...expected, "splitSize", "output.to", "output.format", "output.order"]));
-    expect(output).toEqual({ kind: "directory", dir: "/work/out", format: "jsonl", order: "completion" });
+    expect(output).toEqual({ kind: "directory", dir: "/base/out", format: "jsonl", order: "completion" });
     expect(provenance.every(({ rule }) => rule !== "")).toBe(true);
   });
 
@@ -147,7 +147,7 @@ describe("the arrangement on the machine", () => {
   });
   test("a function runs on a thread a core, one call at a time on each", async () => {
     const { job } = await resolve(functionJob);
-    expect(job.task as ResolvedFunctionTask).toEqual({ kind: "function", module: "/work/mine.mjs", concurrency: 1, threads: 4 });
+    expect(job.task as ResolvedFunctionTask).toEqual({ kind: "function", module: "/base/mine.mjs", concurrency: 1, threads: 4 });
   });
   test("more Task Managers at least than at most are refused", async () => {
     await expect(resolve({ ...smallJob, resources: { minTaskManagers: 3 } })).rejects.toMatchObject({ code: "JOB_INVALID", field: "resources.minTaskManagers", value: 3 });

@@ -257,6 +257,13 @@ describe("policies", () => {
     });
   }
 
+  test("a list from stdin is counted first, where the policy needs its length", async () => {
+    const folder = await folderWith("export default (x) => x.length;", []);
+    const end = await splitrun([...runArgs.map((arg) => (arg === "list.txt" ? "-" : arg)), "--policy", "policy-1"], { cwd: folder, stdin: letters(30).map((line) => `${line}\n`).join("") });
+    expect(end.code, end.stderr).toBe(0);
+    expect(JSON.parse(end.stdout)).toMatchObject({ counts: { items: 30, succeeded: 30 } });
+  });
+
   test("plan prints every value with the rule it came from, and starts nothing", async () => {
     const folder = await folderWith("export default (x) => x;", letters(100));
     const end = await splitrun(["plan", "--input", "list.txt", "--output", "out", "--policy", "policy-1", "--set", "task.kind=function", "--set", "task.module=./task.mjs"], { cwd: folder });
