@@ -8,7 +8,7 @@ import { loadJob, type JobOverrides } from "../jobs/load.ts";
 import { needsCount } from "../jobs/policies.ts";
 import { resolveInputOf, resolveJob, type Resolution } from "../jobs/resolve.ts";
 import type { InputSpec } from "../jobs/types.ts";
-import { spool } from "./spool.ts";
+import { twice } from "./spool.ts";
 
 const countedAtOnce = 4096;
 
@@ -35,9 +35,9 @@ export async function prepareJob(
   const input = await resolveInputOf(job, { baseDir });
   const reading = { baseDir, bucket: null, stdin, itemKind: job.task.kind === "inference" ? "image" : "value" } as const;
   if (input.from !== "-") return { ...(await resolveJob(job, { ...options, items: await countItems(input, reading) })), stdin };
-  const copy = await spool(stdin);
-  const items = await countByReading(input, { ...reading, stdin: copy.read() });
-  return { ...(await resolveJob(job, { ...options, items })), stdin: copy.read() };
+  const [counted, kept] = await twice(stdin);
+  const items = await countByReading(input, { ...reading, stdin: counted });
+  return { ...(await resolveJob(job, { ...options, items })), stdin: kept };
 }
 
 async function countByReading(input: InputSpec, options: OpenSourceOptions): Promise<number> {

@@ -4,19 +4,16 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 
-/** A stream that can be read as often as wanted. */
-export interface SpooledStream {
-  read(): NodeJS.ReadableStream;
-}
-
-/** Copies a stream to a file that has no name any more, so that nothing is left behind whatever happens. */
-export async function spool(stream: NodeJS.ReadableStream): Promise<SpooledStream> {
+/**
+ * The same stream twice, by way of a file that has no name any more, so that nothing is left behind whatever happens.
+ * Each has a descriptor of its own, since a stream that is destroyed closes its.
+ */
+export async function twice(stream: NodeJS.ReadableStream): Promise<readonly [NodeJS.ReadableStream, NodeJS.ReadableStream]> {
   const folder = await mkdtemp(path.join(tmpdir(), "splitrun-"));
   const file = path.join(folder, "stdin");
   try {
     await pipeline(stream, createWriteStream(file, { mode: 0o600 }));
-    const fd = openSync(file, "r");
-    return { read: () => createReadStream("", { fd, start: 0, autoClose: false }) };
+    return [createReadStream("", { fd: openSync(file, "r") }), createReadStream("", { fd: openSync(file, "r") })];
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
