@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import { parseArgs } from "node:util";
+import { median } from "./measure.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -87,12 +88,6 @@ async function measure(command) {
 function childrenCpu() {
   const stat = statOf(process.pid);
   return (Number(stat[13]) + Number(stat[14])) / ticksPerSecond;
-}
-
-function median(list) {
-  const sorted = list.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 const show = (name, run) =>

@@ -4,6 +4,7 @@ import type { ItemError, ItemResult, JsonValue, Ranges, StageTimes } from "../..
 import { assignmentBytesMax } from "../../task-manager/protocol.ts";
 import type { ItemSource, SourceItem } from "../inputs/types.ts";
 import type { Home, Outcome } from "../results/types.ts";
+import { pushRange, rangesFromSorted } from "../scheduler/ranges.ts";
 import { createScheduler } from "../scheduler/scheduler.ts";
 import type {
   EndedError,
@@ -252,8 +253,7 @@ export function startRun(options: RunOptions): Run {
         if (bytes + itemBytes > assignmentBytesMax) send();
         bytes += itemBytes;
         inputs.push(input);
-        if (ranges.at(-1) === index) ranges[ranges.length - 1] = index + 1;
-        else ranges.push(index, index + 1);
+        pushRange(ranges, index, index + 1);
       }
     }
     send();
@@ -289,14 +289,14 @@ export function startRun(options: RunOptions): Run {
   function hear(id: TaskManagerId, message: ItemMessage): void {
     switch (message.kind) {
       case "begun":
-        return step({ kind: "items-begun", id, assignment: message.assignment, items: rangesOf([...message.items].sort(ascending)) });
+        return step({ kind: "items-begun", id, assignment: message.assignment, items: rangesFromSorted([...message.items].sort((a, b) => a - b)) });
       case "items": {
         const results = message.results.sort((a, b) => a.index - b.index);
         const event: SchedulerEvent = {
           kind: "items-ended",
           id,
           assignment: message.assignment,
-          results: rangesOf(results.map(({ index }) => index)),
+          results: rangesFromSorted(results.map(({ index }) => index)),
           errors: message.errors.map(({ index, code, stage, retryable }) => ({ index, code, stage, retryable })),
         };
         observer.stages(message.stages);
@@ -394,19 +394,6 @@ function noteQuarantine(runDir: string, { items, losses }: { readonly items: Ran
   writeSync(file, JSON.stringify({ items, losses }));
   fsyncSync(file);
   closeSync(file);
-}
-
-function rangesOf(sorted: readonly number[]): number[] {
-  const ranges: number[] = [];
-  for (const index of sorted) {
-    if (ranges.at(-1) === index) ranges[ranges.length - 1] = index + 1;
-    else ranges.push(index, index + 1);
-  }
-  return ranges;
-}
-
-function ascending(a: number, b: number): number {
-  return a - b;
 }
 
 function roundedEstimate(remaining: number | null): number | null {

@@ -161,8 +161,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   obeyStops(run, options.stop);
   const stopProgress = reportProgress(run, () => stored, options);
   try {
-    const end = await run.ended;
-    stopProgress();
+    const end = await run.ended.finally(stopProgress);
     await home.finish({ complete: end.state === "completed" });
     const output = await writeOutput(job, home);
     const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs });
@@ -177,7 +176,6 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       inOrder: () => readOutcomes(home.dir, { order: "input" }),
     };
   } finally {
-    stopProgress();
     await events.close();
     log.close();
   }
@@ -241,9 +239,7 @@ function reportProgress(run: Run, stored: () => number, { onProgress }: ExecuteO
   if (onProgress === null) return () => undefined;
   const measure = createProgressMeter();
   const timer = setInterval(() => onProgress(measure(run, stored())), progressEveryMs);
-  return () => {
-    clearInterval(timer);
-  };
+  return () => clearInterval(timer);
 }
 
 /** The journal is JSONL in the order of completion; what else the job wants is written from it. */
