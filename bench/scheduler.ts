@@ -22,6 +22,7 @@ const plan: SchedulerPlan = {
   assignmentsPerTaskManagerMax: null,
   supports: { prefetch: true, reclaim: true, cancel: true },
   speculation: false,
+  reportMs: 250,
   seed: 1,
 };
 

@@ -26,7 +26,8 @@ async function importsOf(folder: string): Promise<readonly Import[]> {
 
 /** What each room may import of its own side, beside itself, `errors.ts` and `globals.d.ts`. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
-  cli: ["jobs", "service", "observe", "results", "scheduler", "inputs"],
+  cli: ["jobs", "service", "observe", "results", "scheduler", "inputs", "simulate"],
+  simulate: ["scheduler"],
   service: ["jobs", "run", "inputs", "scheduler", "backends", "results", "observe"],
   run: ["inputs", "scheduler", "results", "observe"],
   observe: ["scheduler", "results", "inputs"],

@@ -124,6 +124,7 @@ class StateMachine implements Scheduler {
       reused,
       retried: this.#retried,
       copied: 0,
+      reclaimed: 0,
       running: this.#assigner.running,
       waiting: this.#waiting.ready + this.#quarantine.waitingItems,
       setAside: this.#waiting.setAside,
@@ -242,6 +243,8 @@ class StateMachine implements Scheduler {
         return this.#itemsEnded(event, nowMs);
       case "items-returned":
         return this.#itemsReturned(event, nowMs);
+      case "items-sized":
+        return void this.#heard(event, nowMs);
       case "heartbeat":
         return this.#heartbeat(event, nowMs);
       case "assignment-refused":

@@ -6,6 +6,24 @@ export type AssignmentId = number;
 /** A host that items are downloaded from, numbered by the caller. 0: none (local file, JSON value). */
 export type HostNumber = number;
 
+/**
+ * What is done about stragglers. `remainder`: idle Task Managers take over what others have not begun, and copy what
+ * cannot be moved; copies are at most `maxExtraPercent` of the items. `quartile`: once `quartile` of the splits have
+ * ended, those that last longer than `multiplier` × their median are copied whole, looked at every `intervalMs`, at
+ * most `maxRetries` times each; `extraTaskManagers`: on Task Managers launched for them, beyond those that are idle.
+ */
+export type SpeculationPlan =
+  | false
+  | { readonly kind: "remainder"; readonly maxExtraPercent: number }
+  | {
+      readonly kind: "quartile";
+      readonly quartile: number;
+      readonly multiplier: number;
+      readonly intervalMs: number;
+      readonly maxRetries: number;
+      readonly extraTaskManagers: boolean;
+    };
+
 /** The settings that the scheduler obeys; complete and validated, no defaults inside. */
 export interface SchedulerPlan {
   /** Guided: sized when asked for. Fixed: `sizes` in turn, the last one for ever. */
@@ -27,8 +45,9 @@ export interface SchedulerPlan {
   /** A Task Manager is replaced after this many assignments; null: never. */
   readonly assignmentsPerTaskManagerMax: number | null;
   readonly supports: { readonly prefetch: boolean; readonly reclaim: boolean; readonly cancel: boolean };
-  /** Later: remainder, quartile. */
-  readonly speculation: false;
+  readonly speculation: SpeculationPlan;
+  /** Ended items are reported at least this often: silence of a busy Task Manager means something. */
+  readonly reportMs: number;
   /** For the jitter of back-off. */
   readonly seed: number;
 }
@@ -80,6 +99,8 @@ export type SchedulerEvent =
       readonly room: number;
       /** Items in flight that keep it busy. */
       readonly lanes: number;
+      /** When its place will be taken from it (time limit of a batch job or function); absent: never. */
+      readonly endsAtMs?: number;
     }
   | { readonly kind: "task-manager-lost"; readonly id: TaskManagerId; readonly cause: LossCause }
   | { readonly kind: "task-manager-idle"; readonly id: TaskManagerId }
@@ -104,6 +125,13 @@ export type SchedulerEvent =
       readonly assignment: AssignmentId;
       readonly items: Ranges;
       readonly cause: ReturnCause;
+    }
+  /** Sizes of items that became known while they ran (Content-Length), as [index, weight]. */
+  | {
+      readonly kind: "items-sized";
+      readonly id: TaskManagerId;
+      readonly assignment: AssignmentId;
+      readonly weights: readonly (readonly [index: number, weight: number])[];
     }
   | {
       readonly kind: "heartbeat";
@@ -133,7 +161,19 @@ export type FinishState = "completed" | "stopped";
 export type SchedulerCommand =
   | { readonly kind: "read"; readonly count: number }
   | { readonly kind: "launch"; readonly ids: readonly TaskManagerId[] }
-  | { readonly kind: "assign"; readonly id: TaskManagerId; readonly assignment: AssignmentId; readonly items: Ranges }
+  /**
+   * `notAfterMs`: what is not begun by then comes back as returned, where nothing can be told to the holder any more
+   * (null: no such time). `reversed`: worked on from the last item to the first, so that a copy meets its original.
+   */
+  | {
+      readonly kind: "assign";
+      readonly id: TaskManagerId;
+      readonly assignment: AssignmentId;
+      readonly items: Ranges;
+      readonly notAfterMs: number | null;
+      readonly reversed: boolean;
+    }
+  /** Give back the last `items` that are not begun; answered by `items-returned` with cause RECLAIMED, maybe empty. */
   | { readonly kind: "reclaim"; readonly id: TaskManagerId; readonly assignment: AssignmentId; readonly items: number }
   | { readonly kind: "cancel"; readonly id: TaskManagerId; readonly assignment: AssignmentId }
   /**
@@ -168,7 +208,10 @@ export interface SchedulerCounts {
   readonly reused: number;
   /** Items that were tried more than once. */
   readonly retried: number;
+  /** Items that were given to a second Task Manager while the first still had them. */
   readonly copied: number;
+  /** Items that moved before they were begun. */
+  readonly reclaimed: number;
   readonly running: number;
   readonly waiting: number;
   readonly setAside: number;

@@ -22,6 +22,7 @@ export function planOf(job: ResolvedJob, backend: Backend, seed: number): Schedu
     assignmentsPerTaskManagerMax: job.resources.maxTasksPerWorker,
     supports: backend.supports,
     speculation: false,
+    reportMs: job.heartbeat.reportMs,
     seed,
   };
 }

@@ -21,7 +21,7 @@ describe("reading", () => {
     const scheduler = newScheduler({ taskManagersMax: 1 });
     scheduler.step(allowance(1));
     scheduler.step(itemsRead(0, 10, { done: [0, 3, 5, 6] }));
-    expect(only("assign", scheduler.step(joined(1)))).toEqual([{ kind: "assign", id: 1, assignment: 1, items: [3, 5, 6, 10] }]);
+    expect(only("assign", scheduler.step(joined(1)))).toEqual([{ kind: "assign", id: 1, assignment: 1, items: [3, 5, 6, 10], notAfterMs: null, reversed: false }]);
   });
 
   test("one read is under way at a time, and reading stops when enough is ahead", () => {

@@ -55,7 +55,7 @@ describe("a recorded run", () => {
 test("commands that differ have digests that differ", () => {
   fc.assert(
     fc.property(fc.array(fc.nat(), { minLength: 1, maxLength: 6 }), fc.nat(5), fc.integer({ min: 1, max: 1000 }), (items, at, more) => {
-      const digest = (list: readonly number[]) => encodeStep({ kind: "clock" }, 0, [{ kind: "assign", id: 1, assignment: 1, items: list }]);
+      const digest = (list: readonly number[]) => encodeStep({ kind: "clock" }, 0, [{ kind: "assign", id: 1, assignment: 1, notAfterMs: null, reversed: false, items: list }]);
       const other = items.map((item, place) => (place === at % items.length ? item + more : item));
       expect(digest(other)).not.toBe(digest(items));
     }),

@@ -186,6 +186,7 @@ class World {
       assignmentsPerTaskManagerMax: this.#chance(0.2) ? this.#between(1, 3) : null,
       supports: { prefetch: this.#chance(0.8), reclaim: true, cancel: true },
       speculation: false,
+      reportMs: 250,
       seed: this.#seed,
     };
   }

@@ -25,6 +25,7 @@ export const plainPlan: SchedulerPlan = {
   assignmentsPerTaskManagerMax: null,
   supports: { prefetch: false, reclaim: true, cancel: true },
   speculation: false,
+  reportMs: 250,
   seed: 1,
 };
 
