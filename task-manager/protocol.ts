@@ -5,7 +5,7 @@
 import * as z from "zod";
 
 /** Raised whenever a message changes its meaning; a Task Manager of another version is refused. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /** Limits of one `assign`: a larger split goes out as several. One item above `assignmentBytesMax` is an error. */
 export const assignmentItemsMax = 4096;
@@ -148,6 +148,22 @@ export type UserFunction = (item: JsonValue, context: FunctionContext) => unknow
 export const taskSpec = z.discriminatedUnion("kind", [inferenceTask, functionTask]);
 export type TaskSpec = z.infer<typeof taskSpec>;
 
+const percent = z.number().min(0).max(100);
+const faultSpec = z.object({
+  /** Of the items: ended as a retryable error without being worked on. */
+  exceptionPercent: percent,
+  /** Of the items: held up for a time up to `delayMaxMs` before they are begun. */
+  delayPercent: percent,
+  delayMaxMs: z.number().nonnegative(),
+  /** Of the items: their Task Manager ends at once, as if killed, when it begins them. */
+  killPercent: percent,
+  /** Of the items: their Task Manager neither works nor says anything from there on. */
+  stallPercent: percent,
+  seed: index,
+});
+/** Faults made on purpose. Which items are struck follows from seed, index and the Task Manager's start alone. */
+export type FaultSpec = z.infer<typeof faultSpec>;
+
 // ---- Task Manager → orchestrator ----
 
 const itemError = z.object({
@@ -234,6 +250,8 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
     host: z.string().optional(),
     retryAfterMs: z.number().nonnegative().optional(),
   }),
+  /** Sizes that became known while the items ran (Content-Length), in bytes, as [index, bytes]. */
+  z.object({ kind: z.literal("sized"), assignment: index, bytes: z.array(z.tuple([index, z.number().nonnegative()])) }),
   z.object({ kind: z.literal("heartbeat"), ...state }),
   /** Nothing left to do. */
   z.object({ kind: z.literal("idle"), ...state }),
@@ -254,6 +272,10 @@ export const orchestratorMessage = z.discriminatedUnion("kind", [
     /** From begun to ended; past it the item is an error and the process is replaced. */
     itemTimeoutMs: z.number().positive(),
     profile: z.enum(["off", "cpu", "memory"]),
+    /** null: none are made. */
+    faults: faultSpec.nullable(),
+    /** Resident memory that it should stay below; null: what its machine or control group leaves it. */
+    memoryLimitMb: z.number().positive().nullable(),
   }),
   z.object({ kind: z.literal("artifact"), sha256: z.string(), offset: index, data: z.base64(), last: z.boolean() }),
   z.object({
@@ -262,6 +284,10 @@ export const orchestratorMessage = z.discriminatedUnion("kind", [
     items: ranges,
     /** One for each index of `items`, in order. */
     inputs: z.array(json),
+    /** What is not begun by then, counted from the receipt, is given back with cause DEADLINE; null: no such time. */
+    endWithinMs: z.number().nonnegative().nullable(),
+    /** Worked on from the last item to the first. */
+    reversed: z.boolean(),
   }),
   /** Give back what is not begun, the last `items` of it; answered by `returned` with cause RECLAIMED, maybe empty. */
   z.object({ kind: z.literal("reclaim"), assignment: index, items: index }),

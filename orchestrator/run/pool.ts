@@ -2,7 +2,7 @@ import type { OrchestratorMessage, TaskManagerMessage } from "../../task-manager
 import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
 
 /** Messages about items; the pool deals with the others. */
-export type ItemMessage = Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" | "heartbeat" | "idle" }>;
+export type ItemMessage = Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" | "sized" | "heartbeat" | "idle" }>;
 
 /** What a run hears from its pool. */
 export interface PoolListener {

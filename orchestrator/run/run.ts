@@ -136,7 +136,7 @@ export function startRun(options: RunOptions): Run {
       case "launch":
         return command.ids.forEach((id) => pool.launch(id));
       case "assign":
-        return assign(command.id, command.assignment, command.items);
+        return assign(command);
       case "reclaim":
         return pool.send(command.id, { kind: "reclaim", assignment: command.assignment, items: command.items });
       case "cancel":
@@ -236,12 +236,13 @@ export function startRun(options: RunOptions): Run {
   }
 
   /** As several messages where the inputs are long; they belong to one assignment all the same. */
-  function assign(id: TaskManagerId, assignment: number, items: Ranges): void {
+  function assign({ id, assignment, items, notAfterMs, reversed }: Extract<SchedulerCommand, { kind: "assign" }>): void {
+    const endWithinMs = notAfterMs === null ? null : Math.max(0, notAfterMs - elapsedMs());
     let ranges: number[] = [];
     let inputs: JsonValue[] = [];
     let bytes = 0;
     const send = () => {
-      if (inputs.length > 0) pool.send(id, { kind: "assign", assignment, items: ranges, inputs });
+      if (inputs.length > 0) pool.send(id, { kind: "assign", assignment, items: ranges, inputs, endWithinMs, reversed });
       ranges = [];
       inputs = [];
       bytes = 0;
@@ -308,6 +309,8 @@ export function startRun(options: RunOptions): Run {
         if (message.cause === "HOST_BUSY" && host !== undefined) blockHost(hostNumber(host), message.retryAfterMs);
         return step({ kind: "items-returned", id, assignment: message.assignment, items: message.items, cause: message.cause });
       }
+      case "sized":
+        return step({ kind: "items-sized", id, assignment: message.assignment, weights: message.bytes });
       case "heartbeat":
         observer.load(id, message);
         return step({ kind: "heartbeat", id, held: message.held });

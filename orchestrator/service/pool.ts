@@ -149,6 +149,8 @@ export function createPool(options: PoolOptions): ServicePool {
       heartbeatMs: options.heartbeatMs,
       itemTimeoutMs: options.itemTimeoutMs,
       profile: "off",
+      faults: null,
+      memoryLimitMb: options.maxRamMb,
     };
   }
 
@@ -185,6 +187,7 @@ export function createPool(options: PoolOptions): ServicePool {
       case "begun":
       case "items":
       case "returned":
+      case "sized":
       case "heartbeat":
       case "idle":
         return listener?.message(member.id, message);

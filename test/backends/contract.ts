@@ -304,7 +304,7 @@ function listen(pool: ServicePool): Heard {
 }
 
 function assign(heard: Heard, assignment: number, inputs: readonly JsonValue[], first = 0): void {
-  heard.pool.send(1, { kind: "assign", assignment, items: [first, first + inputs.length], inputs: [...inputs] });
+  heard.pool.send(1, { kind: "assign", assignment, items: [first, first + inputs.length], inputs: [...inputs], endWithinMs: null, reversed: false });
 }
 
 function countReturned(heard: Heard, cause: string): number {
