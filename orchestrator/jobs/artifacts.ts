@@ -117,7 +117,7 @@ async function modelOfUrl(url: string, download: DownloadSpec, cache: ContentCac
   }
 }
 
-async function completeDownload(download: ResolvedDownload, environment: Environment): Promise<DownloadSpec> {
+async function completeDownload({ perHost: _perHost, ...download }: ResolvedDownload, environment: Environment): Promise<DownloadSpec> {
   const variable = (name: string) => environment[name.toLowerCase()] ?? environment[name] ?? "";
   const certificateAuthorities: string[] = [];
   for (const [at, file] of download.certificateAuthorities.entries()) {

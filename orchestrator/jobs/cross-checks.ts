@@ -11,15 +11,38 @@ export const heartbeatDefaults = { reportMs: 250, everyMs: 2000, timeoutMs: 6000
 
 /** What no field alone can say. Looks only at values of the right type: the others are the schema's to complain about. */
 export function crossChecks(job: unknown): readonly Problem[] {
-  return [...heartbeat(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...inputFormat(job)];
+  return [...heartbeat(job), ...faults(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...inputFormat(job)];
 }
 
 function* heartbeat(job: unknown): Iterable<Problem> {
   if (valueAt(job, "keepAlive") === false) return;
   const everyMs = valueAt(job, "heartbeat.everyMs") ?? heartbeatDefaults.everyMs;
   const timeoutMs = valueAt(job, "heartbeat.timeoutMs") ?? heartbeatDefaults.timeoutMs;
-  if (typeof everyMs !== "number" || typeof timeoutMs !== "number" || everyMs < 1 || timeoutMs >= 2 * everyMs) return;
-  yield problem(job, "heartbeat.timeoutMs", timeoutMs, `at least twice heartbeat.everyMs (${everyMs})`);
+  const reportMs = valueAt(job, "heartbeat.reportMs");
+  if (typeof everyMs !== "number" || everyMs < 1) return;
+  if (isLarger(reportMs, everyMs)) yield problem(job, "heartbeat.reportMs", reportMs, `at most heartbeat.everyMs (${everyMs})`);
+  if (isLarger(2 * everyMs, timeoutMs)) yield problem(job, "heartbeat.timeoutMs", timeoutMs, `at least twice heartbeat.everyMs (${everyMs})`);
+}
+
+function* faults(job: unknown): Iterable<Problem> {
+  const backend = valueAt(job, "backend.kind") ?? valueAt(job, "backend");
+  for (const field of ["faults.killPercent", "faults.stallPercent"]) {
+    const value = valueAt(job, field);
+    if (backend === "sequential" && isLarger(value, 0)) {
+      yield problem(job, field, value, "0 with backend sequential, whose Task Manager is this process; use backend local");
+    }
+  }
+  const stallPercent = valueAt(job, "faults.stallPercent");
+  if (backend !== "sequential" && isLarger(stallPercent, 0) && nobodyNoticesSilence(job)) {
+    yield problem(job, "faults.stallPercent", stallPercent,
+      "0 with keepAlive false and no timeouts.taskManagerMs or splitMs, where nobody would notice the silence; set one of them");
+  }
+}
+
+function nobodyNoticesSilence(job: unknown): boolean {
+  return valueAt(job, "keepAlive") === false
+    && valueAt(job, "timeouts.taskManagerMs") === null
+    && (valueAt(job, "timeouts.splitMs") ?? null) === null;
 }
 
 function* addresses(job: unknown): Iterable<Problem> {

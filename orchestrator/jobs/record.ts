@@ -28,6 +28,9 @@ export function jobForRecord(job: ResolvedJob): Job {
     attemptsMax: job.attemptsMax,
     tolerate: job.tolerate,
     timeouts: job.timeouts,
+    ...(job.faults === null ? {} : { faults: job.faults }),
+    share: job.share,
+    priority: job.priority,
     output: job.output.kind === "print" ? "print" : { to: job.output.dir, format: job.output.format, order: job.output.order },
   };
 }
@@ -47,6 +50,7 @@ function taskForRecord(task: ResolvedTask, hostBlockedMs: number): Job["task"] {
     model: task.model,
     download: {
       ...task.download,
+      perHost: definedOnly(task.download.perHost),
       hostBlockedMs,
       headers: recordedReferences(task.download.headers, (name) => `SPLITRUN_HEADER_${name.toUpperCase().replace(/[^A-Z0-9]/g, "_")}`),
     },

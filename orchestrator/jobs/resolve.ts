@@ -1,7 +1,7 @@
 import type { JsonValue, PreprocessSpec } from "../../task-manager/protocol.ts";
 import { SplitrunError } from "../errors.ts";
 import { arrange, decodingThreads, type Arrangement, type Machine, type Value } from "./arrange.ts";
-import { heartbeatDefaults, presetDefault } from "./cross-checks.ts";
+import { presetDefault } from "./cross-checks.ts";
 import { resolveInput } from "./input-spec.ts";
 import { JobInvalidError } from "./job-error.ts";
 import { Ledger } from "./ledger.ts";
@@ -10,6 +10,7 @@ import { absolutePaths } from "./paths.ts";
 import { askPolicy, needsCount, policyName, splitSizeDefault, type PolicyDecision } from "./policies.ts";
 import { presetNamed } from "./preset-named.ts";
 import { looksSecret, referencesOf, type Environment } from "./references.ts";
+import { resolveFaults, resolveSupervision } from "./resolve-supervision.ts";
 import { jobSchema, parseJob, type FunctionJobTask, type InferenceJobTask, type Job } from "./schema.ts";
 import type {
   InputSpec, OutputSpec, Provenance, ResolvedFunctionTask, ResolvedInferenceTask, ResolvedJob, ResolvedReference, ResolvedTask,
@@ -37,6 +38,7 @@ export interface Resolution {
 /** 0x3FFF squared: sharp's own limit. */
 const maxPixelsDefault = 268_402_689;
 const hostBlockedMsDefault = 300_000;
+const foundByItself = "default: found while it runs, by what each host bears";
 
 /**
  * Decides all that a job leaves open: the job or the defaults, then the policy, then the maxima.
@@ -75,6 +77,9 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
     env: settleReferences("env", job.env, ledger),
     ...resolveSupervision(job, ledger),
     hostBlockedMs,
+    faults: resolveFaults(job, ledger),
+    share: ledger.settle("share", job.share, 1),
+    priority: ledger.settle("priority", job.priority, 0),
     output: resolveOutput(job.output, ledger),
   };
   checkReferences(resolved, options.environment);
@@ -199,6 +204,10 @@ function resolveInference(task: InferenceJobTask, cores: Value, ledger: Ledger):
       redirectsMax: ledger.settle(field("download.redirectsMax"), download.redirectsMax, 10),
       headers: settleReferences(field("download.headers"), download.headers, ledger),
       certificateAuthorities: ledger.settle<string[]>(field("download.certificateAuthorities"), copied(download.certificateAuthorities), []),
+      perHost: {
+        concurrency: ledger.settle<number | null>(field("download.perHost.concurrency"), download.perHost?.concurrency, null, foundByItself),
+        requestsPerSecond: ledger.settle<number | null>(field("download.perHost.requestsPerSecond"), download.perHost?.requestsPerSecond, null, foundByItself),
+      },
     },
     preprocess: resolvePreprocess(task.preprocess ?? {}, decodingThreads(cores), ledger),
     infer: {
@@ -241,27 +250,6 @@ function resolvePreprocess(given: NonNullable<InferenceJobTask["preprocess"]>, t
     scale: ledger.settle(field("scale"), given.scale, base.scale, byPreset),
     mean: ledger.settle<number[]>(field("mean"), copied(given.mean), base.mean, byPreset),
     std: ledger.settle<number[]>(field("std"), copied(given.std), base.std, byPreset),
-  };
-}
-
-function resolveSupervision(job: Job, ledger: Ledger) {
-  const { heartbeat = {}, timeouts = {} } = job;
-  return {
-    keepAlive: ledger.settle("keepAlive", job.keepAlive, true),
-    heartbeat: {
-      reportMs: ledger.settle("heartbeat.reportMs", heartbeat.reportMs, heartbeatDefaults.reportMs),
-      everyMs: ledger.settle("heartbeat.everyMs", heartbeat.everyMs, heartbeatDefaults.everyMs),
-      timeoutMs: ledger.settle("heartbeat.timeoutMs", heartbeat.timeoutMs, heartbeatDefaults.timeoutMs),
-    },
-    speculation: ledger.settle("speculation", job.speculation, false),
-    attemptsMax: ledger.settle("attemptsMax", job.attemptsMax, 3),
-    tolerate: { failedItemsPercent: ledger.settle("tolerate.failedItemsPercent", job.tolerate?.failedItemsPercent, 50) },
-    timeouts: {
-      itemMs: ledger.settle("timeouts.itemMs", timeouts.itemMs, 300_000),
-      taskManagerMs: ledger.settle<number | null>("timeouts.taskManagerMs", timeouts.taskManagerMs, 600_000),
-      splitMs: ledger.settle<number | null>("timeouts.splitMs", timeouts.splitMs, null),
-      jobMs: ledger.settle<number | null>("timeouts.jobMs", timeouts.jobMs, null),
-    },
   };
 }
 

@@ -26,7 +26,7 @@ export interface Job {
   readonly splitSize?: number;
   /** Task Managers, from which the policy starts. @default what pays off on the machine; local: 1 */
   readonly taskManagers?: number;
-  /** Split sizes to use in turn, the last one for all that follow, whatever the policy. @default [] */
+  /** Split sizes to use in turn, over and over, whatever the policy. @default [] */
   readonly heterogeneousSplits?: readonly number[];
   readonly resources?: JobResources;
   /** Environment of the Task Managers, beside their own. @default {} */
@@ -34,15 +34,15 @@ export interface Job {
   /** Heartbeats; without them a silent Task Manager is noticed only when its process ends. @default true */
   readonly keepAlive?: boolean;
   readonly heartbeat?: {
-    /** How often ended items are reported, ms. @default 250 */
+    /** How often ended items are reported, ms; at most `everyMs`. @default 250, or `everyMs` where that is less */
     readonly reportMs?: number;
     /** Time between heartbeats, ms. @default 2000 */
     readonly everyMs?: number;
     /** A Task Manager silent for this long is lost, ms; at least twice `everyMs`. @default 6000 */
     readonly timeoutMs?: number;
   };
-  /** Copies of what runs late. @default false */
-  readonly speculation?: false;
+  /** What is done about Task Managers that run late; false: nothing. @default { kind: "remainder", maxExtraPercent: 10 } */
+  readonly speculation?: boolean | RemainderSpeculation | QuartileSpeculation;
   /** Tries of an item in one run. @default 3 */
   readonly attemptsMax?: number;
   readonly tolerate?: {
@@ -59,10 +59,55 @@ export interface Job {
     /** The whole job, ms. @default null */
     readonly jobMs?: number | null;
   };
+  /** Faults made on purpose, to see how a job lives with them. @default none */
+  readonly faults?: JobFaults;
+  /** Weight among the jobs that run together in one orchestrator: one of 2 gets twice the Task Managers of one of 1. @default 1 */
+  readonly share?: number;
+  /** Jobs of a higher priority are served before the shares of lower ones are looked at. @default 0 */
+  readonly priority?: number;
   /** `print`, a directory, or an object. @default "print" */
   readonly output?: string | JobOutput;
   /** Directory that relative paths of the job are relative to. @default the job file's, else the working directory */
   readonly baseDir?: string;
+}
+
+/** Idle Task Managers take over what others have not begun, and copy what cannot be moved. */
+export interface RemainderSpeculation {
+  /** @default "remainder" */
+  readonly kind?: "remainder";
+  /** Items that are done twice at most, in percent of the job's. @default 10 */
+  readonly maxExtraPercent?: number;
+}
+
+/** Once enough splits have ended, a copy of each that lasts much longer than they did. */
+export interface QuartileSpeculation {
+  readonly kind: "quartile";
+  /** Share of the splits that must have ended, above 0 and below 1. @default 0.75 */
+  readonly quartile?: number;
+  /** A split is late when it lasts longer than this many times the median. @default 2 */
+  readonly multiplier?: number;
+  /** How often is looked, ms. @default 500 */
+  readonly intervalMs?: number;
+  /** Copies of one split. @default 1 */
+  readonly maxRetries?: number;
+  /** Copies may have Task Managers launched for them, not only idle ones. @default true */
+  readonly extraTaskManagers?: boolean;
+}
+
+/** Which items are struck follows from `seed` and their place in the input, so that a run can be repeated. */
+export interface JobFaults {
+  /** Of the items: end as an error that another try may mend. @default 0 */
+  readonly exceptionPercent?: number;
+  /** Of the items: held up before they are begun. @default 0 */
+  readonly delayPercent?: number;
+  /** For up to this long, ms. @default 1000 */
+  readonly delayMaxMs?: number;
+  /** Of the items: their Task Manager dies as it begins them. @default 0 */
+  readonly killPercent?: number;
+  /** Of the items: their Task Manager falls silent as it begins them. @default 0 */
+  readonly stallPercent?: number;
+  /** @default 0 */
+  readonly seed?: number;
 }
 
 /** A value, or the name of an environment variable of this process that holds it. Text is taken literally: `$NAME` is not expanded. */
@@ -102,6 +147,12 @@ export interface InferenceJobTask {
     readonly maxBytes?: number;
     /** @default 10 */
     readonly redirectsMax?: number;
+    /** What all Task Managers together may ask of one host. @default found while it runs, by what the host bears */
+    readonly perHost?: {
+      /** Downloads at once. */
+      readonly concurrency?: number;
+      readonly requestsPerSecond?: number;
+    };
     /** A host that answers 429, or 503 with Retry-After, for this long without one success ends its items, ms. @default 300000 */
     readonly hostBlockedMs?: number;
     /** Request headers. @default {} */
@@ -215,9 +266,14 @@ const number = (min: number, max: number) => {
   const allowed = `a number from ${min} to ${max}`;
   return z.number(allowed).min(min, allowed).max(max, allowed);
 };
+const numberAbove = (above: number, max: number) => {
+  const allowed = `a number above ${above}, up to ${max}`;
+  return z.number(allowed).gt(above, allowed).max(max, allowed);
+};
 const anyNumber = z.number("a number");
 const text = (allowed: string) => z.string(allowed).min(1, allowed);
 const durationMs = wholeNumber(1, timerMsMax);
+const percent = number(0, 100);
 const oneOf = <const Values extends readonly string[]>(values: Values) => z.enum(values, values.join(", "));
 const optional = z.exactOptional;
 
@@ -270,6 +326,10 @@ const inferenceTask = z.strictObject({
     idleTimeoutMs: optional(durationMs),
     maxBytes: optional(wholeNumber(1, 2_147_483_647)),
     redirectsMax: optional(wholeNumber(0, 100)),
+    perHost: optional(z.strictObject({
+      concurrency: optional(wholeNumber(1, 100_000)),
+      requestsPerSecond: optional(numberAbove(0, 1_000_000)),
+    }, "an object { concurrency, requestsPerSecond }")),
     hostBlockedMs: optional(durationMs),
     headers: optional(headers),
     certificateAuthorities: optional(z.array(text("the path of a PEM file"), "a list of paths of PEM files")),
@@ -317,6 +377,35 @@ const functionTask = z.strictObject({
   threads: optional(wholeNumber(1, 256)),
 }, "an object");
 
+const speculationAllowed = "true, false, { kind: remainder, … } or { kind: quartile, … }";
+const shareAllowed = "a number above 0, below 1";
+const speculation = z.union([
+  z.boolean(speculationAllowed),
+  z.discriminatedUnion("kind", [
+    z.strictObject({
+      kind: z.literal("remainder", "remainder, quartile"),
+      maxExtraPercent: optional(percent),
+    }, speculationAllowed),
+    z.strictObject({
+      kind: z.literal("quartile", "remainder, quartile"),
+      quartile: optional(z.number(shareAllowed).gt(0, shareAllowed).lt(1, shareAllowed)),
+      multiplier: optional(number(1, 1000)),
+      intervalMs: optional(durationMs),
+      maxRetries: optional(wholeNumber(1, 100)),
+      extraTaskManagers: optional(z.boolean("true, false")),
+    }, speculationAllowed),
+  ], { error: ({ path }) => (path?.at(-1) === "kind" ? "remainder, quartile" : speculationAllowed) }),
+], speculationAllowed);
+
+const faults = z.strictObject({
+  exceptionPercent: optional(percent),
+  delayPercent: optional(percent),
+  delayMaxMs: optional(durationMs),
+  killPercent: optional(percent),
+  stallPercent: optional(percent),
+  seed: optional(wholeNumber(0, 2 ** 32 - 1)),
+}, "an object { exceptionPercent, delayPercent, delayMaxMs, killPercent, stallPercent, seed }");
+
 const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
 
 /** The shape; `parseJob` adds what a shape cannot say. */
@@ -349,15 +438,18 @@ export const jobSchema = z.strictObject({
     everyMs: optional(durationMs),
     timeoutMs: optional(durationMs),
   }, "an object")),
-  speculation: optional(z.literal(false, "false")),
+  speculation: optional(speculation),
   attemptsMax: optional(wholeNumber(1, 100)),
-  tolerate: optional(z.strictObject({ failedItemsPercent: optional(number(0, 100)) }, "an object")),
+  tolerate: optional(z.strictObject({ failedItemsPercent: optional(percent) }, "an object")),
   timeouts: optional(z.strictObject({
     itemMs: optional(durationMs),
     taskManagerMs: optional(durationMs.nullable()),
     splitMs: optional(durationMs.nullable()),
     jobMs: optional(durationMs.nullable()),
   }, "an object")),
+  faults: optional(faults),
+  share: optional(numberAbove(0, 1_000_000)),
+  priority: optional(wholeNumber(-1_000_000, 1_000_000)),
   output: optional(z.union([
     text("print, or the path of a directory"),
     z.strictObject({
@@ -374,7 +466,7 @@ export const jobSchema = z.strictObject({
  * @throws JobInvalidError
  */
 export function parseJob(raw: unknown): Job {
-  const given = withKind(withoutUndefined(raw));
+  const given = withKinds(withoutUndefined(raw));
   const { refused, rest } = notBuilt(given);
   const parsed = jobSchema.safeParse(rest);
   const shape = parsed.success ? [] : problemsOf(parsed.error.issues, jobSchema, rest);
@@ -409,7 +501,13 @@ function withoutUndefined(value: unknown): unknown {
   );
 }
 
-function withKind(job: unknown): unknown {
-  if (!isPlainObject(job) || !isPlainObject(job["task"]) || "kind" in job["task"]) return job;
-  return { ...job, task: { kind: "inference", ...job["task"] } };
+/** What an object without a `kind` is. */
+const kindDefaults: Readonly<Record<string, string>> = { task: "inference", speculation: "remainder" };
+
+function withKinds(job: unknown): unknown {
+  if (!isPlainObject(job)) return job;
+  return Object.fromEntries(Object.entries(job).map(([field, value]) => {
+    const kind = Object.hasOwn(kindDefaults, field) ? kindDefaults[field] : undefined;
+    return [field, kind === undefined || !isPlainObject(value) || "kind" in value ? value : { kind, ...value }];
+  }));
 }

@@ -1,4 +1,4 @@
-import type { DownloadSpec, InferSpec, JsonValue, PostprocessSpec, PreprocessSpec } from "../../task-manager/protocol.ts";
+import type { DownloadSpec, FaultSpec, InferSpec, JsonValue, PostprocessSpec, PreprocessSpec } from "../../task-manager/protocol.ts";
 
 /** What `input` says, complete. */
 export interface InputSpec {
@@ -20,6 +20,8 @@ export interface ResolvedDownload extends Omit<DownloadSpec, "headers" | "proxy"
   readonly headers: Readonly<Record<string, ResolvedReference>>;
   /** Absolute paths of PEM files. */
   readonly certificateAuthorities: readonly string[];
+  /** Of all Task Managers together, for the pool: no part of the task. null: found while it runs. */
+  readonly perHost: { readonly concurrency: number | null; readonly requestsPerSecond: number | null };
 }
 
 export interface ResolvedInferenceTask {
@@ -45,6 +47,19 @@ export interface ResolvedFunctionTask {
 
 export type ResolvedTask = ResolvedInferenceTask | ResolvedFunctionTask;
 
+/** The scheduler's plan takes it as it is. */
+export type Speculation =
+  | false
+  | { readonly kind: "remainder"; readonly maxExtraPercent: number }
+  | {
+      readonly kind: "quartile";
+      readonly quartile: number;
+      readonly multiplier: number;
+      readonly intervalMs: number;
+      readonly maxRetries: number;
+      readonly extraTaskManagers: boolean;
+    };
+
 export type BackendKind = "sequential" | "local" | "auto";
 
 export type OutputSpec =
@@ -61,6 +76,7 @@ export interface ResolvedJob {
   readonly task: ResolvedTask;
   readonly backend: { readonly kind: BackendKind };
   readonly policy: string;
+  /** Fixed: `sizes` in turn, over and over. */
   readonly sizing: { readonly kind: "guided" } | { readonly kind: "fixed"; readonly sizes: readonly number[] };
   readonly taskManagers: number;
   readonly resources: {
@@ -73,7 +89,7 @@ export interface ResolvedJob {
   readonly env: Readonly<Record<string, ResolvedReference>>;
   readonly keepAlive: boolean;
   readonly heartbeat: { readonly reportMs: number; readonly everyMs: number; readonly timeoutMs: number };
-  readonly speculation: false;
+  readonly speculation: Speculation;
   readonly attemptsMax: number;
   readonly tolerate: { readonly failedItemsPercent: number };
   readonly timeouts: {
@@ -83,6 +99,10 @@ export interface ResolvedJob {
     readonly jobMs: number | null;
   };
   readonly hostBlockedMs: number;
+  /** null: none are made. */
+  readonly faults: FaultSpec | null;
+  readonly share: number;
+  readonly priority: number;
   readonly output: OutputSpec;
 }
 

@@ -21,7 +21,7 @@ export function planOf(job: ResolvedJob, backend: Backend, seed: number): Schedu
     jobTimeoutMs: job.timeouts.jobMs,
     assignmentsPerTaskManagerMax: job.resources.maxTasksPerWorker,
     supports: backend.supports,
-    speculation: false,
+    speculation: job.speculation,
     reportMs: job.heartbeat.reportMs,
     seed,
   };

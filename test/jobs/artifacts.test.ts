@@ -196,6 +196,13 @@ describe("a user's module", () => {
   });
 });
 
+test("what all Task Managers together may ask of a host is no part of the task", async () => {
+  const directory = await directoryWith({ "m.onnx": "m" });
+  const { task } = await prepare(withModel("m.onnx", { download: { perHost: { concurrency: 4 } } }), { cacheDir: path.join(directory, "cache"), baseDir: directory });
+  const alone = await prepare(withModel("m.onnx"), { cacheDir: path.join(directory, "cache"), baseDir: directory });
+  expect(task).toEqual(alone.task);
+});
+
 describe("the fingerprint", () => {
   async function prints(jobs: readonly unknown[], files: Readonly<Record<string, string>>): Promise<readonly string[]> {
     const directory = await directoryWith(files);
@@ -211,8 +218,8 @@ describe("the fingerprint", () => {
       withModel("copy.onnx", { postprocess: { labels: ["a", "b"] } }),
       { ...withModel("m.onnx", {
         postprocess: { labels: "labels.txt" }, preprocess: { preset: "torchvision-imagenet", concurrency: 7, maxPixels: 9 },
-        infer: { batch: 3, sessions: 9 }, download: { concurrency: 1, headers: { A: "b" } },
-      }), taskManagers: 2, splitSize: 3, policy: "none", name: "other", input: ["x"], output: "elsewhere" },
+        infer: { batch: 3, sessions: 9 }, download: { concurrency: 1, headers: { A: "b" }, perHost: { concurrency: 4 } },
+      }), speculation: false, faults: { exceptionPercent: 1 }, share: 2, priority: 1, taskManagers: 2, splitSize: 3, policy: "none", name: "other", input: ["x"], output: "elsewhere" },
     ], files);
     expect(new Set(same).size).toBe(1);
     expect(same[0]).toMatch(/^[0-9a-f]{64}$/);

@@ -24,7 +24,7 @@ test("a job that says only input and task becomes complete, with the defaults of
     task: {
       kind: "inference",
       model: "/models/m.onnx",
-      download: { concurrency: 32, timeoutMs: 30_000, idleTimeoutMs: 5000, maxBytes: 52_428_800, redirectsMax: 10, headers: {}, certificateAuthorities: [] },
+      download: { concurrency: 32, timeoutMs: 30_000, idleTimeoutMs: 5000, maxBytes: 52_428_800, redirectsMax: 10, headers: {}, certificateAuthorities: [], perHost: { concurrency: null, requestsPerSecond: null } },
       preprocess: {
         concurrency: 1, maxPixels: 268_402_689, ...imageNet,
         resize: { width: 256, height: 256, fit: "shorter-side", kernel: "pillow-bilinear" }, crop: { width: 224, height: 224 },
@@ -41,11 +41,14 @@ test("a job that says only input and task becomes complete, with the defaults of
     env: {},
     keepAlive: true,
     heartbeat: { reportMs: 250, everyMs: 2000, timeoutMs: 6000 },
-    speculation: false,
+    speculation: { kind: "remainder", maxExtraPercent: 10 },
     attemptsMax: 3,
     tolerate: { failedItemsPercent: 50 },
     timeouts: { itemMs: 300_000, taskManagerMs: 600_000, splitMs: null, jobMs: null },
     hostBlockedMs: 300_000,
+    faults: null,
+    share: 1,
+    priority: 0,
     output: { kind: "print" },
   });
 });
@@ -86,12 +89,41 @@ describe("every value names the rule that it came from", () => {
     ["splitSize", smallJob, {}, [null, "policy guided: sized when a split is asked for"]],
     ["splitSize", { ...smallJob, splitSize: 9 }, {}, [null, "policy guided: sized when a split is asked for; the job's 9 is for the other policies"]],
     ["splitSize", { ...smallJob, heterogeneousSplits: [3, 2, 1] }, {}, [[3, 2, 1], "heterogeneousSplits, in turn"]],
+    ["speculation.kind", smallJob, {}, ["remainder", "default"]],
+    ["speculation.maxExtraPercent", { ...smallJob, speculation: { kind: "remainder", maxExtraPercent: 0 } }, {}, [0, "the job"]],
+    ["speculation.quartile", { ...smallJob, speculation: { kind: "quartile" } }, {}, [0.75, "default"]],
+    ["speculation", { ...smallJob, speculation: false }, { origins: { speculation: "flag --set" } }, [false, "flag --set"]],
+    ["faults", smallJob, {}, [null, "default"]],
+    ["faults.delayMaxMs", { ...smallJob, faults: { delayPercent: 5 } }, {}, [1000, "default"]],
+    ["heartbeat.reportMs", { ...smallJob, heartbeat: { everyMs: 100 } }, {}, [100, "heartbeat.everyMs"]],
+    ["task.download.perHost.concurrency", { ...smallJob, task: { ...smallJob.task, download: { perHost: { concurrency: 4 } } } }, {}, [4, "the job"]],
+    ["task.download.perHost.requestsPerSecond", smallJob, {}, [null, "default: found while it runs, by what each host bears"]],
+    ["share", { ...smallJob, share: 2 }, {}, [2, "the job"]],
+    ["priority", smallJob, {}, [0, "default"]],
   ])("%s", async (field, job, options, expected) => {
     expect(await ruleOf(field, job, options)).toEqual(expected);
   });
 
   test("heterogeneousSplits fix the sizes with any policy", async () => {
     expect((await resolve({ ...smallJob, heterogeneousSplits: [3, 2, 1] })).job.sizing).toEqual({ kind: "fixed", sizes: [3, 2, 1] });
+  });
+});
+
+describe("speculation and faults", () => {
+  test("the original's rule has its parameters", async () => {
+    expect((await resolve({ ...smallJob, speculation: { kind: "quartile", multiplier: 3 } })).job.speculation).toEqual({
+      kind: "quartile", quartile: 0.75, multiplier: 3, intervalMs: 500, maxRetries: 1, extraTaskManagers: true,
+    });
+  });
+  test("true is the default, false is off", async () => {
+    expect((await resolve({ ...smallJob, speculation: true })).job.speculation).toEqual({ kind: "remainder", maxExtraPercent: 10 });
+    expect((await resolve({ ...smallJob, speculation: false })).job.speculation).toBe(false);
+  });
+  test("faults are complete, or none", async () => {
+    expect((await resolve({ ...smallJob, faults: { killPercent: 2 } })).job.faults).toEqual({
+      exceptionPercent: 0, delayPercent: 0, delayMaxMs: 1000, killPercent: 2, stallPercent: 0, seed: 0,
+    });
+    expect((await resolve({ ...smallJob, faults: { seed: 7, killPercent: 0 } })).job.faults).toBeNull();
   });
 });
 
@@ -227,6 +259,8 @@ test.each([
   { ...smallJob, heterogeneousSplits: [5, 3], policy: "none" },
   { ...smallJob, task: { ...smallJob.task, download: { hostBlockedMs: 77 }, preprocess: { preset: "fast", resize: { width: 300 } }, postprocess: { preset: "off-sample" } } },
   { ...smallJob, task: { ...smallJob.task, postprocess: { labels: ["x", "y"], topK: 2, activation: "sigmoid" } } },
+  { ...smallJob, speculation: { kind: "quartile", intervalMs: 100 }, faults: { stallPercent: 1, seed: 5 }, share: 0.5, priority: -3 },
+  { ...smallJob, speculation: false, keepAlive: false, heartbeat: { everyMs: 100 }, task: { ...smallJob.task, download: { perHost: { requestsPerSecond: 0.5 } } } },
   functionJob,
 ])("the record of a job, resolved again elsewhere, is the same job: %j", async (written) => {
   const { job } = await resolve(written, { items: 100 });

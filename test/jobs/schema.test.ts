@@ -33,6 +33,21 @@ describe("a wrong job names the field, the value, what is allowed, and the neare
     ["a header that would start another", withTask({ download: { headers: { A: "x\r\nB: y" } } }), "task.download.headers.A: (hidden) is not allowed; allowed: text without line breaks, or { env: NAME }"],
     ["a header's name", withTask({ download: { headers: { "a b": "x" } } }), "task.download.headers.a b: (hidden) is not allowed; allowed: header names of "],
     ["a heartbeat that cannot arrive in time", { ...smallJob, heartbeat: { everyMs: 5000 } }, "heartbeat.timeoutMs: 6000 (the default) is not allowed; allowed: at least twice heartbeat.everyMs (5000)"],
+    ["reports rarer than heartbeats", { ...smallJob, heartbeat: { reportMs: 2500 } }, "heartbeat.reportMs: 2500 is not allowed; allowed: at most heartbeat.everyMs (2000)"],
+    ["a misspelt kind of speculation", { ...smallJob, speculation: { kind: "quartil" } }, 'speculation.kind: "quartil" is not allowed; did you mean quartile?; allowed: remainder, quartile'],
+    ["a field of another speculation", { ...smallJob, speculation: { multiplier: 2 } }, "speculation.multiplier: unknown field with the value 2; did you mean speculation.kind quartile?; allowed: kind, maxExtraPercent"],
+    ["a name for speculation", { ...smallJob, speculation: "quartile" }, 'speculation: "quartile" is not allowed; allowed: true, false, { kind: remainder, … } or { kind: quartile, … }'],
+    ["more extra work than there is work", { ...smallJob, speculation: { maxExtraPercent: 101 } }, "speculation.maxExtraPercent: 101 is not allowed; allowed: a number from 0 to 100"],
+    ["a quartile of all splits", { ...smallJob, speculation: { kind: "quartile", quartile: 1 } }, "speculation.quartile: 1 is not allowed; allowed: a number above 0, below 1"],
+    ["late before the median", { ...smallJob, speculation: { kind: "quartile", multiplier: 0.5 } }, "speculation.multiplier: 0.5 is not allowed; allowed: a number from 1 to 1000"],
+    ["more faults than items", { ...smallJob, faults: { killPercent: 101 } }, "faults.killPercent: 101 is not allowed; allowed: a number from 0 to 100"],
+    ["a misspelt fault", { ...smallJob, faults: { killPercnt: 1 } }, "faults.killPercnt: unknown field with the value 1; did you mean killPercent?; allowed: exceptionPercent, delayPercent, "],
+    ["a fault that kills this process", { ...smallJob, backend: "sequential", faults: { killPercent: 1 } }, "faults.killPercent: 1 is not allowed; allowed: 0 with backend sequential, whose Task Manager is this process; use backend local"],
+    ["a fault that silences this process", { ...smallJob, backend: { kind: "sequential" }, faults: { stallPercent: 1 } }, "faults.stallPercent: 1 is not allowed; allowed: 0 with backend sequential"],
+    ["silence that nobody would notice", { ...smallJob, keepAlive: false, timeouts: { taskManagerMs: null }, faults: { stallPercent: 1 } }, "faults.stallPercent: 1 is not allowed; allowed: 0 with keepAlive false and no timeouts.taskManagerMs or splitMs"],
+    ["a share of nothing", { ...smallJob, share: 0 }, "share: 0 is not allowed; allowed: a number above 0, up to 1000000"],
+    ["half a priority", { ...smallJob, priority: 0.5 }, "priority: 0.5 is not allowed; allowed: a whole number from -1000000 to 1000000"],
+    ["no request at all", withTask({ download: { perHost: { requestsPerSecond: 0 } } }), "task.download.perHost.requestsPerSecond: 0 is not allowed; allowed: a number above 0, up to 1000000"],
     ["a crop beyond the image", withTask({ preprocess: { resize: { width: 100 } } }), 'task.preprocess.crop: {"width":224,"height":224} (the default) is not allowed; allowed: at most what the image is resized to, 100 × 256; or null for none'],
     ["three means for gray", withTask({ preprocess: { colorOrder: "gray", std: [1] } }), "task.preprocess.mean: [0.485,0.456,0.406] (the default) is not allowed; allowed: one number for colorOrder gray"],
     ["a division by zero", withTask({ preprocess: { std: [1, 0, 1] } }), "task.preprocess.std: [1,0,1] is not allowed; allowed: numbers other than 0"],
@@ -81,19 +96,13 @@ describe("what is not built yet is refused with one message each", () => {
     [{ tune: true }, "tune: true is not built yet; leave it out"],
     [{ deadlineMs: 5000 }, "deadlineMs: 5000 is not built yet; leave it out"],
     [{ budget: { maxCostUsd: 3 } }, 'budget: {"maxCostUsd":3} is not built yet; leave it out'],
-    [{ faults: { killPercent: 1 } }, 'faults: {"killPercent":1} is not built yet; allowed now: {}'],
-    [{ speculation: { kind: "remainder" } }, 'speculation: {"kind":"remainder"} is not built yet; allowed now: false'],
-    [{ speculation: true }, "speculation: true is not built yet; allowed now: false"],
     [{ profile: "cpu" }, 'profile: "cpu" is not built yet; allowed now: off'],
-    [{ share: 2 }, "share: 2 is not built yet; allowed now: 1"],
-    [{ priority: 5 }, "priority: 5 is not built yet; allowed now: 0"],
     [{ bucket: "b" }, 'bucket: "b" is not built yet; leave it out'],
     [{ input: "s3://b/p/" }, 'input: "s3://b/p/" is not built yet; allowed now: a path, a glob, a folder, -, or a list of items'],
     [{ input: { from: "s3://b/p/" } }, 'input.from: "s3://b/p/" is not built yet; allowed now: a path, a glob, a folder, -, or a list of items'],
     [{ output: "s3://b/p/" }, 'output: "s3://b/p/" is not built yet; allowed now: print, or a directory'],
     [{ task: { model: "s3://b/m.onnx" } }, 'task.model: "s3://b/m.onnx" is not built yet; allowed now: a path or an http(s) URL'],
     [{ task: { kind: "command", argv: ["cp", "{input}"] } }, 'task.kind: "command" is not built yet; allowed now: inference, function'],
-    [{ task: { ...inference, download: { perHost: { concurrency: 4 } } } }, 'task.download.perHost: {"concurrency":4} is not built yet; allowed now: {}'],
   ])("%j", (more, expected) => {
     expect(refusal({ ...smallJob, ...more })).toEqual([expected]);
   });
@@ -101,8 +110,8 @@ describe("what is not built yet is refused with one message each", () => {
   test("their neutral values are accepted", () => {
     const job = {
       ...smallJob,
-      task: { ...inference, download: { kind: "async", perHost: {} }, preprocess: { kind: "thread" } },
-      speculation: false, faults: {}, profile: "off", share: 1, priority: 0, budget: {},
+      task: { ...inference, download: { kind: "async" }, preprocess: { kind: "thread" } },
+      profile: "off", budget: {},
     };
     expect(refusal(job)).toEqual([]);
     expect(parseJob(job)).not.toHaveProperty("profile");
@@ -110,12 +119,22 @@ describe("what is not built yet is refused with one message each", () => {
 
   test("none of their names is among what is allowed", () => {
     const allowed = refusal({ ...smallJob, xyzzy: 1, backend: "x", policy: "x", task: { ...inference, download: { xyzzy: 1 } } }).join("\n").replace(/unknown field with the value.*?;/g, "");
-    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|budget|faults|profile|perHost|s3:|bucket|command/);
+    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|budget|profile|s3:|bucket|command/);
   });
 });
 
 test("what a JS caller leaves undefined is absent", () => {
   expect(parseJob({ ...smallJob, name: undefined, input: { from: "x", limit: undefined } })).toEqual({ ...smallJob, input: { from: "x" } });
+});
+
+test("speculation without a kind is remainder", () => {
+  expect(parseJob({ ...smallJob, speculation: { maxExtraPercent: 5 } }).speculation).toEqual({ kind: "remainder", maxExtraPercent: 5 });
+});
+
+test("silence on purpose is accepted where a time-out ends it", () => {
+  for (const timeouts of [{}, { taskManagerMs: null, splitMs: 5000 }]) {
+    expect(refusal({ ...smallJob, keepAlive: false, timeouts, faults: { stallPercent: 1 } })).toEqual([]);
+  }
 });
 
 test("a task without a kind is inference", () => {
@@ -133,6 +152,7 @@ const whole = (max: number) => fc.integer({ min: 1, max });
 const some = <Fields extends Record<string, fc.Arbitrary<unknown>>>(fields: Fields) => fc.record(fields, { requiredKeys: [] });
 const name = fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_]{0,8}$/).filter((text) => text !== "__proto__");
 const reference = fc.oneof(fc.stringMatching(/^[ -~]{0,10}$/), fc.record({ env: name }));
+const percent = fc.double({ min: 0, max: 100, noNaN: true });
 const filename = fc.stringMatching(/^[a-z]{1,8}\.[a-z]{1,4}$/);
 
 const validTask = fc.oneof(
@@ -142,6 +162,7 @@ const validTask = fc.oneof(
     download: some({
       kind: fc.constant("async"), concurrency: whole(1024), timeoutMs: whole(10 ** 6), idleTimeoutMs: whole(10 ** 6),
       maxBytes: whole(10 ** 9), redirectsMax: fc.integer({ min: 0, max: 100 }), hostBlockedMs: whole(10 ** 6),
+      perHost: some({ concurrency: whole(1000), requestsPerSecond: fc.double({ min: 0.01, max: 1000, noNaN: true }) }),
       headers: fc.dictionary(name, reference, { noNullPrototype: true }), certificateAuthorities: fc.array(filename, { maxLength: 2 }),
     }),
     preprocess: some({
@@ -168,8 +189,18 @@ const validJob = fc.record({
   resources: some({ maxRamPerWorkerMb: whole(10 ** 6), coresPerWorker: whole(64), workersPerNode: whole(64), maxTasksPerWorker: whole(1000), minTaskManagers: whole(64) }),
   env: fc.dictionary(name, reference, { noNullPrototype: true }),
   keepAlive: fc.boolean(),
-  heartbeat: some({ reportMs: whole(5000), everyMs: whole(1000), timeoutMs: fc.integer({ min: 4000, max: 9000 }) }),
-  speculation: fc.constant(false),
+  heartbeat: some({ reportMs: whole(500), everyMs: fc.integer({ min: 500, max: 2000 }), timeoutMs: fc.integer({ min: 4000, max: 9000 }) }),
+  speculation: fc.oneof(
+    fc.boolean(),
+    fc.record({ kind: fc.constant("remainder"), maxExtraPercent: percent }, { requiredKeys: ["kind"] }),
+    fc.record({
+      kind: fc.constant("quartile"), quartile: fc.double({ min: 0.01, max: 0.99, noNaN: true }), multiplier: fc.double({ min: 1, max: 100, noNaN: true }),
+      intervalMs: whole(10 ** 6), maxRetries: whole(100), extraTaskManagers: fc.boolean(),
+    }, { requiredKeys: ["kind"] }),
+  ),
+  faults: some({ exceptionPercent: percent, delayPercent: percent, delayMaxMs: whole(10 ** 6), seed: fc.nat() }),
+  share: fc.double({ min: 0.001, max: 1000, noNaN: true }),
+  priority: fc.integer({ min: -1000, max: 1000 }),
   attemptsMax: whole(100),
   tolerate: some({ failedItemsPercent: fc.double({ min: 0, max: 100, noNaN: true }) }),
   timeouts: some({ itemMs: whole(10 ** 9), taskManagerMs: fc.option(whole(10 ** 9)), splitMs: fc.option(whole(10 ** 9)), jobMs: fc.option(whole(10 ** 9)) }),
@@ -189,6 +220,9 @@ const nested: readonly (readonly [string, (field: object) => unknown])[] = [
   ...["concurrency", "timeoutMs", "maxBytes", "headers"].map((field) => [field, (mutated: object) => withTask({ download: mutated })] as const),
   ...["preset", "maxPixels", "resize", "colorOrder", "layout", "dtype"].map((field) => [field, (mutated: object) => withTask({ preprocess: mutated })] as const),
   ...["batch", "sessions", "intraOpThreads", "interOpThreads"].map((field) => [field, (mutated: object) => withTask({ infer: mutated })] as const),
+  ...["concurrency", "requestsPerSecond"].map((field) => [field, (mutated: object) => withTask({ download: { perHost: mutated } })] as const),
+  ...["exceptionPercent", "delayPercent", "delayMaxMs", "killPercent", "stallPercent", "seed"].map((field) => [field, (mutated: object) => ({ ...smallJob, faults: mutated })] as const),
+  ...["quartile", "multiplier", "intervalMs", "maxRetries"].map((field) => [field, (mutated: object) => ({ ...smallJob, speculation: { kind: "quartile", ...mutated } })] as const),
   ...["itemMs", "taskManagerMs", "splitMs", "jobMs"].map((field) => [field, (mutated: object) => ({ ...smallJob, timeouts: mutated })] as const),
 ];
 
