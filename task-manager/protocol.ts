@@ -12,6 +12,8 @@ export const assignmentItemsMax = 4096;
 export const assignmentBytesMax = 1_000_000;
 /** Most items in one `begun`: what a crash can make suspect at once. */
 export const begunItemsMax = 64;
+/** Most hosts in one `hosts`. */
+export const hostReportsMax = 256;
 
 export type JsonValue = string | number | boolean | null | JsonValue[] | { [key: string]: JsonValue };
 
@@ -35,7 +37,7 @@ export const itemErrorCodes = [
   "DECODE_FORMAT", "DECODE_TRUNCATED", "DECODE_FAILED", "DECODE_TOO_MANY_PIXELS", "PREPROCESS_FAILED",
   "INFERENCE_FAILED", "POSTPROCESS_FAILED",
   "FUNCTION_THREW", "FUNCTION_RESULT", "RESULT_TOO_LARGE",
-  "ITEM_TIMEOUT", "TASK_MANAGER_LOST", "HOST_BLOCKED",
+  "ITEM_TIMEOUT", "TASK_MANAGER_LOST", "HOST_BLOCKED", "INJECTED_FAULT",
 ] as const;
 export type ItemErrorCode = (typeof itemErrorCodes)[number];
 
@@ -161,7 +163,11 @@ const faultSpec = z.object({
   stallPercent: percent,
   seed: index,
 });
-/** Faults made on purpose. Which items are struck follows from seed, index and the Task Manager's start alone. */
+/**
+ * Faults made on purpose. Which items are struck follows from the seed, the item's index and the Task Manager's id
+ * alone: the same in every run of the same job, others at another Task Manager, and each item once at most at each of
+ * them. So an item that was struck, at its holder or with it, can end well at the next try.
+ */
 export type FaultSpec = z.infer<typeof faultSpec>;
 
 // ---- Task Manager → orchestrator ----
@@ -202,6 +208,23 @@ const state = {
 
 export const returnCauses = ["MEMORY", "HOST_BUSY", "DRAIN", "DEADLINE", "RECLAIMED", "RESTART"] as const;
 export type ReturnCause = (typeof returnCauses)[number];
+
+/** Counts since the report before; `waiting` and `inFlight` are of now. */
+const hostReport = z.object({
+  /** `host:port`. */
+  host: z.string(),
+  started: index,
+  /** Answered, well or badly, in time and without asking for fewer requests. */
+  ok: index,
+  /** 429 and 503. */
+  busy: index,
+  timeouts: index,
+  waiting: index,
+  inFlight: index,
+  /** The longest time that it asked to be left alone from now on; absent: none. */
+  retryAfterMs: z.number().nonnegative().optional(),
+});
+export type HostReport = z.infer<typeof hostReport>;
 
 const tensorShape = z.object({ name: z.string(), type: z.string(), shape: z.array(z.union([z.number(), z.string()])) });
 export type TensorShape = z.infer<typeof tensorShape>;
@@ -252,6 +275,8 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
   }),
   /** Sizes that became known while the items ran (Content-Length), in bytes, as [index, bytes]. */
   z.object({ kind: z.literal("sized"), assignment: index, bytes: z.array(z.tuple([index, z.number().nonnegative()])) }),
+  /** Hosts that more is wanted of than they are granted, that have a grant, or that are in trouble. */
+  z.object({ kind: z.literal("hosts"), hosts: z.array(hostReport).max(hostReportsMax) }),
   z.object({ kind: z.literal("heartbeat"), ...state }),
   /** Nothing left to do. */
   z.object({ kind: z.literal("idle"), ...state }),
@@ -288,15 +313,29 @@ export const orchestratorMessage = z.discriminatedUnion("kind", [
     endWithinMs: z.number().nonnegative().nullable(),
     /** Worked on from the last item to the first. */
     reversed: z.boolean(),
+    /** One item at a time, each announced alone: what ends or hangs the process names itself. Absent: no. */
+    apart: z.boolean().optional(),
   }),
   /** Give back what is not begun, the last `items` of it; answered by `returned` with cause RECLAIMED, maybe empty. */
   z.object({ kind: z.literal("reclaim"), assignment: index, items: index }),
   /** Stop working on it; nothing more about it is wanted. */
   z.object({ kind: z.literal("cancel"), assignment: index }),
+  /** This Task Manager's share of what may be asked of a host; holds until the next one. */
+  z.object({
+    kind: z.literal("grant"),
+    /** null: of any host that has no grant of its own. */
+    host: z.string().nullable(),
+    /** Downloads at once; null: the host's grant is taken back. */
+    concurrency: index.nullable(),
+    requestsPerSecond: z.number().positive().nullable(),
+    /** Nothing is asked of it for that long. */
+    pausedForMs: z.number().nonnegative(),
+  }),
   /** `drain`: end what is begun, give back the rest, say bye. `now`: exit. */
   z.object({ kind: z.literal("stop"), how: z.enum(["drain", "now"]) }),
 ]);
 export type OrchestratorMessage = z.infer<typeof orchestratorMessage>;
+export type HostGrant = Extract<OrchestratorMessage, { kind: "grant" }>;
 
 /** One end of a carrier. Messages arrive in order, whole, and already checked against the schema. */
 export interface Channel<Out, In> {

@@ -236,13 +236,13 @@ export function startRun(options: RunOptions): Run {
   }
 
   /** As several messages where the inputs are long; they belong to one assignment all the same. */
-  function assign({ id, assignment, items, notAfterMs, reversed }: Extract<SchedulerCommand, { kind: "assign" }>): void {
+  function assign({ id, assignment, items, notAfterMs, reversed, apart = false }: Extract<SchedulerCommand, { kind: "assign" }>): void {
     const endWithinMs = notAfterMs === null ? null : Math.max(0, notAfterMs - elapsedMs());
     let ranges: number[] = [];
     let inputs: JsonValue[] = [];
     let bytes = 0;
     const send = () => {
-      if (inputs.length > 0) pool.send(id, { kind: "assign", assignment, items: ranges, inputs, endWithinMs, reversed });
+      if (inputs.length > 0) pool.send(id, { kind: "assign", assignment, items: ranges, inputs, endWithinMs, reversed, apart });
       ranges = [];
       inputs = [];
       bytes = 0;

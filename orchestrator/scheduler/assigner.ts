@@ -121,7 +121,7 @@ export class Assigner {
     if (!exclusive) this.#unbind(member, assignment.count);
     this.#parts.fleet.give(member, assignment, nowMs);
     this.#parts.watch(member);
-    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs: null, reversed: false };
+    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs: null, reversed: false, ...(assignment.exclusive ? { apart: true } : {}) };
   }
 
   /** A fixed split is bound to its Task Manager until all of it is handed out, or nothing is left of the input. */

@@ -142,6 +142,8 @@ export type SchedulerEvent =
   | { readonly kind: "assignment-refused"; readonly id: TaskManagerId; readonly assignment: AssignmentId; readonly message: string }
   | { readonly kind: "host-blocked"; readonly host: HostNumber; readonly untilMs: number }
   | { readonly kind: "host-free"; readonly host: HostNumber }
+  /** How many of its items may be handed out in a second, once it is not blocked; null: as many as there are. */
+  | { readonly kind: "host-paced"; readonly host: HostNumber; readonly itemsPerSecond: number | null }
   /** All that the `store` command with this number asked for is synced. */
   | { readonly kind: "stored"; readonly batch: number }
   | { readonly kind: "store-failed"; readonly batch: number; readonly message: string }
@@ -172,6 +174,8 @@ export type SchedulerCommand =
       readonly items: Ranges;
       readonly notAfterMs: number | null;
       readonly reversed: boolean;
+      /** One item at a time, so that a loss or a hang blames the one that is begun. Absent: no. */
+      readonly apart?: boolean;
     }
   /** Give back the last `items` that are not begun; answered by `items-returned` with cause RECLAIMED, maybe empty. */
   | { readonly kind: "reclaim"; readonly id: TaskManagerId; readonly assignment: AssignmentId; readonly items: number }
