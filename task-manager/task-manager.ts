@@ -72,6 +72,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       if (assignments.has(item.assignment)) reporter?.returned(item, cause, busyHost);
     },
     stage: (name, items, busyMs, waitMs) => reporter?.stage(name, items, busyMs, waitMs),
+    hosts: (reports) => void channel.send({ kind: "hosts", hosts: [...reports] }),
     log: (level, message) => void channel.send({ kind: "log", level, message }),
     fatal(message, exitCode) {
       host.log("error", message);
@@ -252,6 +253,8 @@ export function startTaskManager(options: TaskManagerOptions): void {
         return reclaim(message.assignment, message.items);
       case "cancel":
         return cancel(message.assignment);
+      case "grant":
+        return executor?.grant?.(message);
       case "stop":
         return message.how === "drain" ? drain() : options.exit(0);
     }

@@ -2,19 +2,34 @@ import { GroupQueue, partition, type Group } from "./groups.ts";
 import { indexesOf } from "./ranges.ts";
 import type { HostNumber } from "./types.ts";
 
+/** Items of a paced host are let through together, this often. */
+const paceEveryMs = 100;
+/** What a paced host has not used is kept for this long; what it was let through and nobody has taken, too. */
+const paceKeptMs = 250;
+const passesKeptMs = 1_000;
 /** Before another probe where the host gave no time itself. */
 const probeAgainFirstMs = 1_000;
 const probeAgainMaxMs = 60_000;
 
+/** How many items may go: `tokens` not used yet, `passes` let through and not handed out yet. */
+interface Pace {
+  itemsPerSecond: number;
+  tokens: number;
+  passes: number;
+  refilledMs: number;
+}
+
 /**
- * A host that asked to be left alone. `blocked` until its time has passed, then `probing`: one item is let
- * through; when it ends all others follow, when it is given back the host is blocked again.
+ * A host that asked to be left alone. `blocked` until its time has passed. Then, where it is known how much it bears,
+ * `paced`, until told otherwise; else `probing`: one item is let through; when it ends all others follow, when it is
+ * given back the host is blocked again.
  */
 interface BusyHost {
-  state: "blocked" | "probing";
+  state: "blocked" | "probing" | "paced";
+  pace: Pace | null;
   untilMs: number;
-  /** Since when it has had no success. */
-  failingSinceMs: number;
+  /** Since when it has failed without one success; null: its last answer was one. */
+  failingSinceMs: number | null;
   probe: number | null;
   failedProbes: number;
   idleSinceMs: number | null;
@@ -54,10 +69,28 @@ export class Hosts {
   block(number: HostNumber, untilMs: number, nowMs: number): void {
     if (number === 0) return;
     const host = this.#busy.get(number) ?? this.#newlyBusy(number, nowMs);
+    host.failingSinceMs ??= nowMs;
     host.untilMs = host.state === "blocked" ? Math.max(host.untilMs, untilMs) : untilMs;
     host.state = "blocked";
     host.probe = null;
     host.idleSinceMs = null;
+    this.#wakeFor(number, host, nowMs);
+  }
+
+  /** From now on, or once it is not blocked any more. */
+  pace(number: HostNumber, itemsPerSecond: number | null, nowMs: number): void {
+    const known = this.#busy.get(number);
+    if (number === 0 || (known === undefined && itemsPerSecond === null)) return;
+    const host = known ?? this.#newlyBusy(number, nowMs);
+    if (itemsPerSecond === null) {
+      host.pace = null;
+      if (host.state === "paced") this.free(number);
+      return;
+    }
+    refill(host.pace, nowMs);
+    host.pace = { ...(host.pace ?? { tokens: 1, passes: 0, refilledMs: nowMs }), itemsPerSecond };
+    if (known === undefined || host.state === "probing") host.state = "paced";
+    host.probe = null;
     this.#wakeFor(number, host, nowMs);
   }
 
@@ -71,7 +104,7 @@ export class Hosts {
   /** The part of the group that may be handed out; the rest is set aside. */
   admit(group: Group, nowMs: number): Group | null {
     if (this.#busy.size === 0 || group.hosts === null) return group;
-    const parts = partition(group, (index, host) => (this.#mayGo(index, host) ? -1 : host));
+    const parts = partition(group, (index, host) => (this.#mayGo(index, host, nowMs) ? -1 : host));
     for (const [host, part] of parts) if (host !== -1) this.#setAside(host, part, nowMs);
     return parts.get(-1) ?? null;
   }
@@ -82,6 +115,7 @@ export class Hosts {
     for (const [number, part] of parts) {
       const host = this.#busy.get(number);
       if (host === undefined) continue;
+      host.failingSinceMs ??= nowMs;
       if (host.state === "probing" && isProbe(host, part)) this.#blockAfterProbe(number, host, nowMs);
       this.#setAside(number, part, nowMs);
     }
@@ -93,20 +127,21 @@ export class Hosts {
     const host = this.#busy.get(number);
     if (host === undefined) return;
     if (answered) {
-      host.failingSinceMs = nowMs;
+      host.failingSinceMs = null;
       host.failedProbes = 0;
       if (host.state === "probing") this.free(number);
     } else if (host.probe === index) this.#blockAfterProbe(number, host, nowMs);
   }
 
-  /** Ends a block, sends a probe; returns the items that have waited for too long. */
+  /** Ends a block, lets items through; returns the items that have waited for too long. */
   due(number: HostNumber, nowMs: number): readonly Group[] {
     const host = this.#busy.get(number);
     if (host === undefined || host.wakeMs > nowMs) return [];
     host.wakeMs = Infinity;
-    if (host.state === "blocked" && host.untilMs <= nowMs) host.state = "probing";
+    if (host.state === "blocked" && host.untilMs <= nowMs) host.state = host.pace === null ? "probing" : "paced";
     const expired = this.#isExpired(host, nowMs) ? this.#takeAll(host) : [];
     if (host.state === "probing") this.#probe(number, host, nowMs);
+    if (host.state === "paced") this.#letThrough(host, nowMs);
     if (this.#busy.has(number)) this.#wakeFor(number, host, nowMs);
     return expired;
   }
@@ -114,8 +149,9 @@ export class Hosts {
   #newlyBusy(number: HostNumber, nowMs: number): BusyHost {
     const host: BusyHost = {
       state: "blocked",
+      pace: null,
       untilMs: nowMs,
-      failingSinceMs: nowMs,
+      failingSinceMs: null,
       probe: null,
       failedProbes: 0,
       idleSinceMs: null,
@@ -126,10 +162,11 @@ export class Hosts {
     return host;
   }
 
-  #mayGo(index: number, number: HostNumber): boolean {
+  #mayGo(index: number, number: HostNumber, nowMs: number): boolean {
     const host = this.#busy.get(number);
     if (host === undefined) return true;
     if (host.state === "blocked") return false;
+    if (host.state === "paced") return mayPass(host.pace, nowMs);
     host.probe ??= index;
     return host.probe === index;
   }
@@ -141,6 +178,21 @@ export class Hosts {
     host.idleSinceMs = null;
     this.#waiting += group.count;
     this.#wakeFor(number, host, nowMs);
+  }
+
+  #letThrough({ pace, waiting }: BusyHost, nowMs: number): void {
+    if (pace === null) return;
+    refill(pace, nowMs);
+    const passesMax = Math.max(1, (pace.itemsPerSecond * passesKeptMs) / 1000);
+    for (;;) {
+      const count = Math.floor(Math.min(pace.tokens, passesMax - pace.passes));
+      const group = count < 1 ? null : waiting.take(count, Infinity);
+      if (group === null) return;
+      pace.tokens -= group.count;
+      pace.passes += group.count;
+      this.#waiting -= group.count;
+      this.#options.release(group);
+    }
   }
 
   #probe(number: HostNumber, host: BusyHost, nowMs: number): void {
@@ -163,7 +215,7 @@ export class Hosts {
   }
 
   #isExpired(host: BusyHost, nowMs: number): boolean {
-    return nowMs >= host.failingSinceMs + this.#options.hostBlockedMs;
+    return host.failingSinceMs !== null && nowMs >= host.failingSinceMs + this.#options.hostBlockedMs;
   }
 
   #takeAll(host: BusyHost): readonly Group[] {
@@ -179,7 +231,8 @@ export class Hosts {
       nowMs,
       Math.min(
         host.state === "blocked" ? host.untilMs : Infinity,
-        host.waiting.count > 0 ? host.failingSinceMs + hostBlockedMs : Infinity,
+        host.state === "paced" && host.waiting.count > 0 ? nowMs + nextPassMs(host.pace) : Infinity,
+        host.waiting.count > 0 && host.failingSinceMs !== null ? host.failingSinceMs + hostBlockedMs : Infinity,
         host.idleSinceMs === null ? Infinity : host.idleSinceMs + hostBlockedMs,
       ),
     );
@@ -187,6 +240,30 @@ export class Hosts {
     host.wakeMs = nextMs;
     this.#options.wake(nextMs, number);
   }
+}
+
+function refill(pace: Pace | null, nowMs: number): void {
+  if (pace === null) return;
+  const kept = Math.max(1, (pace.itemsPerSecond * paceKeptMs) / 1000);
+  pace.tokens = Math.min(kept, pace.tokens + (pace.itemsPerSecond * (nowMs - pace.refilledMs)) / 1000);
+  pace.refilledMs = nowMs;
+}
+
+function mayPass(pace: Pace | null, nowMs: number): boolean {
+  if (pace === null) return true;
+  if (pace.passes > 0) {
+    pace.passes -= 1;
+    return true;
+  }
+  refill(pace, nowMs);
+  if (pace.tokens < 1) return false;
+  pace.tokens -= 1;
+  return true;
+}
+
+function nextPassMs(pace: Pace | null): number {
+  if (pace === null) return 0;
+  return Math.ceil(Math.max(paceEveryMs, ((1 - pace.tokens) / pace.itemsPerSecond) * 1000));
 }
 
 function isProbe(host: BusyHost, group: Group): boolean {

@@ -253,6 +253,8 @@ class StateMachine implements Scheduler {
         return this.#hosts.block(event.host, event.untilMs, nowMs);
       case "host-free":
         return this.#hosts.free(event.host);
+      case "host-paced":
+        return this.#hosts.pace(event.host, event.itemsPerSecond, nowMs);
       case "stored":
         return this.#outcomes.stored(event.batch);
       case "store-failed":

@@ -197,6 +197,7 @@ export function createPool(options: PoolOptions): ServicePool {
       case "need":
       case "configured":
       case "refused":
+      case "hosts":
       case "bye":
         return undefined;
     }

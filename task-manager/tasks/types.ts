@@ -1,4 +1,4 @@
-import type { ItemErrorCode, JsonValue, ReturnCause, Stage, TensorShape } from "../protocol.ts";
+import type { HostGrant, HostReport, ItemErrorCode, JsonValue, ReturnCause, Stage, TensorShape } from "../protocol.ts";
 
 /** One item as it goes through a Task Manager. */
 export interface WorkItem {
@@ -31,6 +31,8 @@ export interface Host {
   returned(item: WorkItem, cause: ReturnCause, host?: { readonly name: string; readonly retryAfterMs: number | null }): void;
   /** Busy and waiting time of `items` items in a stage. */
   stage(name: Stage, items: number, busyMs: number, waitMs: number): void;
+  /** How downloads of these hosts went since they were last told of; told at once. */
+  hosts(reports: readonly HostReport[]): void;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
   /** The process can no longer be trusted (thread died, native code hangs): what is held is given back, and it ends. */
   fatal(message: string, exitCode: number): void;
@@ -50,6 +52,8 @@ export interface Executor {
   unbegun(select: (item: WorkItem) => boolean): readonly WorkItem[];
   /** Items that native or user code has been busy with for longer than this; the ones to blame for a hang. */
   overdue(limitMs: number): readonly WorkItem[];
+  /** What may be asked of a host from now on. Absent where nothing is downloaded. */
+  readonly grant?: (grant: HostGrant) => void;
   /** Items waiting before each stage. */
   queues(): Readonly<Record<string, number>>;
   /** Ends threads and connections; waits for native calls under way, since ending a thread under them aborts the process. */

@@ -3,6 +3,7 @@ import type { SchedulerEvent } from "../../orchestrator/scheduler/types.ts";
 import { begun, ended, failed, joined, lost, only, returned, startedScheduler, stored } from "./started-scheduler.ts";
 
 const blocked = (host: number, untilMs: number): SchedulerEvent => ({ kind: "host-blocked", host, untilMs });
+const paced = (host: number, itemsPerSecond: number | null): SchedulerEvent => ({ kind: "host-paced", host, itemsPerSecond });
 const plan = { sizing: { kind: "fixed", sizes: [4] }, heartbeats: false, attemptsMax: 1 } as const;
 
 /** Items 0 to 3 are of host 7, 4 to 7 of none. */
@@ -94,6 +95,64 @@ describe("a host that asks to be left alone", () => {
     scheduler.step(failed(1, 2, 0, true));
     expect(only("assign", scheduler.waitUntil(1999))).toEqual([]);
     expect(only("assign", scheduler.waitUntil(2000))).toMatchObject([{ items: [1, 2] }]);
+  });
+});
+
+describe("a host of which it is known how much it bears", () => {
+  /** 100 items of host 7 are set aside, nothing else is to be done. */
+  function waitingForHost() {
+    const scheduler = startedScheduler({ items: 100, taskManagers: 1, hosts: Array<number>(100).fill(7), plan: { ...plan, sizing: { kind: "fixed", sizes: [100] } } });
+    scheduler.step(blocked(7, 1000));
+    scheduler.step(paced(7, 10));
+    scheduler.step(returned(1, 1, "HOST_BUSY", 0, 100));
+    return scheduler;
+  }
+
+  test("gets its items at that pace once it is no longer blocked, and not all at once", () => {
+    const scheduler = waitingForHost();
+    expect(scheduler.counts.setAside).toBe(100);
+    expect(only("assign", scheduler.waitUntil(999))).toEqual([]);
+    let items = 0;
+    let assignment = 2;
+    for (let nowMs = 1000; nowMs <= 6000; nowMs += 50) {
+      for (const { items: ranges } of only("assign", scheduler.waitUntil(nowMs))) {
+        for (let pair = 0; pair < ranges.length; pair += 2) items += (ranges[pair + 1] ?? 0) - (ranges[pair] ?? 0);
+        scheduler.step(ended(1, assignment++, ranges[0] ?? 0, ranges[1] ?? 0));
+      }
+    }
+    expect(items).toBeGreaterThanOrEqual(45);
+    expect(items).toBeLessThanOrEqual(54);
+    expect(scheduler.counts.setAside).toBe(100 - items);
+  });
+
+  test("gets all of them once nothing is known against it any more", () => {
+    const scheduler = waitingForHost();
+    scheduler.waitUntil(1000);
+    scheduler.step(ended(1, 2, 0, 1));
+    scheduler.step(paced(7, null));
+    expect(scheduler.counts.setAside).toBe(0);
+  });
+
+  test("holds back items that were never handed out, too", () => {
+    const scheduler = startedScheduler({ items: 8, taskManagers: 1, hosts: [0, 0, 0, 0, 7, 7, 7, 7], plan });
+    scheduler.step(paced(7, 1));
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 4)))).toMatchObject([{ items: [4, 5] }]);
+    expect(scheduler.counts.setAside).toBe(3);
+  });
+
+  test("without one success for hostBlockedMs ends its items all the same", () => {
+    const scheduler = waitingForHost();
+    let assignment = 2;
+    let errors = 0;
+    for (let nowMs = 1000; nowMs <= 300_000; nowMs += 1000) {
+      for (const command of scheduler.waitUntil(nowMs)) {
+        if (command.kind === "store") errors += command.errors.length;
+        if (command.kind !== "assign") continue;
+        scheduler.step(blocked(7, nowMs + 500));
+        scheduler.step(returned(1, assignment++, "HOST_BUSY", command.items[0] ?? 0, command.items[1] ?? 0));
+      }
+    }
+    expect(errors).toBe(100);
   });
 });
 

@@ -1,4 +1,4 @@
-import type { JsonValue, ReturnCause, Stage } from "../../task-manager/protocol.ts";
+import type { HostReport, JsonValue, ReturnCause, Stage } from "../../task-manager/protocol.ts";
 import type { Host, WorkError, WorkItem } from "../../task-manager/tasks/types.ts";
 
 /** A host that hands out a list of items and keeps what it hears. */
@@ -9,6 +9,7 @@ export interface RecordingHost extends Host {
   /** Indexes of each `begun`. */
   readonly groups: number[][];
   readonly stages: Partial<Record<Stage, { items: number; busyMs: number; waitMs: number }>>;
+  readonly hostReports: HostReport[];
   readonly fatals: string[];
   add(inputs: readonly JsonValue[]): void;
   /** Resolves once the condition holds; it is looked at after every piece of news. */
@@ -40,6 +41,7 @@ export function createRecordingHost(options: RecordingHostOptions = {}): Recordi
     returns: [],
     groups: [],
     stages: {},
+    hostReports: [],
     fatals: [],
     add(inputs) {
       for (const input of inputs) queue.push({ assignment: 1, index: added++, input });
@@ -79,6 +81,10 @@ export function createRecordingHost(options: RecordingHostOptions = {}): Recordi
       total.items += items;
       total.busyMs += busyMs;
       total.waitMs += waitMs;
+    },
+    hosts(reports) {
+      host.hostReports.push(...reports);
+      news();
     },
     log: () => undefined,
     fatal(message) {
