@@ -20,6 +20,25 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | { [key:
 /** Flat half-open pairs, ascending: `[0, 3, 7, 8]` is 0, 1, 2 and 7. */
 export type Ranges = readonly number[];
 
+/**
+ * `host:port` of an http(s) input, by which both sides name a host; null of anything else. By hand, since it runs
+ * once an item.
+ */
+export function hostOf(input: unknown): string | null {
+  if (typeof input !== "string") return null;
+  const start = input.startsWith("http://") ? 7 : input.startsWith("https://") ? 8 : -1;
+  if (start < 0) return null;
+  let end = start;
+  while (end < input.length && !isEndOfHost(input.charCodeAt(end))) end += 1;
+  const authority = input.slice(start, end);
+  const host = authority.slice(authority.lastIndexOf("@") + 1).toLowerCase();
+  return host.includes(":", host.lastIndexOf("]") + 1) ? host : `${host}:${start === 7 ? 80 : 443}`;
+}
+
+function isEndOfHost(code: number): boolean {
+  return code === 47 /* / */ || code === 63 /* ? */ || code === 35 /* # */;
+}
+
 const index = z.number().int().nonnegative();
 const ranges = z.array(index);
 const json = z.unknown() as z.ZodType<JsonValue>;

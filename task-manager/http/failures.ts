@@ -62,7 +62,7 @@ export function statusFailure(status: number, retryAfter: string | undefined, co
   const reason = `${status} ${STATUS_CODES[status] ?? ""}`.trim();
   const where = context.url === context.first ? "" : ` (redirected to ${redactUrl(context.url.href)})`;
   const retryable = status >= 500 || status === 408 || status === 425;
-  return downloadFailure("DOWNLOAD_STATUS", `${reason}${where}`, retryable);
+  return new ItemFailure(`${reason}${where}`, { code: "DOWNLOAD_STATUS", stage: "download", retryable, status });
 }
 
 export function hostAndPort(url: URL): string {

@@ -5,6 +5,8 @@ export interface ItemFailureOptions {
   readonly stage: Stage;
   /** May another try end better? */
   readonly retryable: boolean;
+  /** Of the HTTP answer, where that is the failure. */
+  readonly status?: number;
   readonly cause?: unknown;
 }
 
@@ -13,6 +15,7 @@ export class ItemFailure extends Error {
   readonly code: ItemErrorCode;
   readonly stage: Stage;
   readonly retryable: boolean;
+  readonly status: number | null;
 
   constructor(message: string, options: ItemFailureOptions) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -20,6 +23,7 @@ export class ItemFailure extends Error {
     this.code = options.code;
     this.stage = options.stage;
     this.retryable = options.retryable;
+    this.status = options.status ?? null;
   }
 }
 

@@ -1,13 +1,13 @@
+import type { HostGrant } from "../protocol.ts";
 import type { Host, WorkItem } from "../tasks/types.ts";
 import type { Downloader } from "./download.ts";
 import { threadsNowMs } from "./clock.ts";
 import { HostBusy, ItemFailure } from "./failure.ts";
+import { createHostLimiter, type DownloadEnd, type Turn } from "./host-limiter.ts";
 import { workErrorOf } from "./work-error.ts";
 
 /** Encoded images waiting here hold no further download back below this many bytes. */
 const waitingBytesMax = 64 * 2 ** 20;
-/** A host that asked for fewer requests without saying for how long is left alone by this process for that long. */
-const busyMs = 1000;
 
 export interface FetchedItem {
   readonly item: WorkItem;
@@ -29,6 +29,9 @@ export interface FetcherOptions {
 export interface Fetcher {
   readonly downloading: number;
   readonly waiting: number;
+  /** Taken, and waiting for their host. */
+  readonly waitingForHost: number;
+  grant(grant: HostGrant): void;
   /** Starts as many downloads as there is room for. */
   pump(): void;
   /** At most `count` downloaded items, oldest first. */
@@ -40,7 +43,12 @@ export interface Fetcher {
 
 export function createFetcher({ host, downloader, concurrency, onProgress }: FetcherOptions): Fetcher {
   const downloading = new Set<WorkItem>();
-  const busyUntilMs = new Map<string, number>();
+  const limiter = createHostLimiter({
+    take: () => host.take(),
+    giveBack: (item, busy) => host.returned(item, "HOST_BUSY", busy ?? undefined),
+    report: (reports) => host.hosts(reports),
+    onFree: onProgress,
+  });
   let fetched: FetchedItem[] = [];
   let fetchedBytes = 0;
   let running = 0;
@@ -52,15 +60,13 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
 
   function pump(): void {
     while (hasRoom()) {
-      const item = host.take();
-      if (item === undefined) return;
-      const busy = busyHostOf(item);
-      if (busy !== undefined) host.returned(item, "HOST_BUSY", busy);
-      else void fetchItem(item);
+      const turn = limiter.next();
+      if (turn === undefined) return;
+      void fetchItem(turn);
     }
   }
 
-  async function fetchItem(item: WorkItem): Promise<void> {
+  async function fetchItem({ item, host: hostName }: Turn): Promise<void> {
     downloading.add(item);
     running += 1;
     const startMs = threadsNowMs();
@@ -72,12 +78,13 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
       failure = error;
     }
     running -= 1;
+    if (hostName !== null) limiter.ended(hostName, failure === undefined ? downloaded : endOf(failure));
     const wanted = downloading.delete(item);
     if (closed) return;
     const atMs = threadsNowMs();
     if (wanted) {
       host.stage("download", 1, atMs - startMs, 0);
-      if (bytes === undefined) report(item, failure, atMs);
+      if (bytes === undefined) report(item, hostName, failure);
       else keep({ item, bytes, atMs });
     }
     onProgress();
@@ -88,27 +95,14 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
     fetchedBytes += item.bytes.byteLength;
   }
 
-  function report(item: WorkItem, failure: unknown, nowMs: number): void {
+  function report(item: WorkItem, hostName: string | null, failure: unknown): void {
     if (failure instanceof HostBusy) {
-      busyUntilMs.set(failure.host, nowMs + (failure.retryAfterMs ?? busyMs));
-      host.returned(item, "HOST_BUSY", { name: failure.host, retryAfterMs: failure.retryAfterMs });
+      host.returned(item, "HOST_BUSY", { name: hostName ?? failure.host, retryAfterMs: failure.retryAfterMs });
     } else if (failure instanceof ItemFailure) {
       host.error(item, workErrorOf(failure));
     } else {
       host.error(item, { code: "INPUT_UNREADABLE", stage: "download", message: String(failure), retryable: true });
     }
-  }
-
-  /** What was handed out before the orchestrator knew goes back without asking the host again. */
-  function busyHostOf(item: WorkItem): { name: string; retryAfterMs: number } | undefined {
-    if (busyUntilMs.size === 0) return undefined;
-    const name = hostOf(item);
-    const untilMs = busyUntilMs.get(name);
-    if (untilMs === undefined) return undefined;
-    const retryAfterMs = untilMs - threadsNowMs();
-    if (retryAfterMs > 0) return { name, retryAfterMs };
-    busyUntilMs.delete(name);
-    return undefined;
   }
 
   return {
@@ -118,6 +112,10 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
     get waiting() {
       return fetched.length;
     },
+    get waitingForHost() {
+      return limiter.waiting;
+    },
+    grant: (grant) => limiter.grant(grant),
     pump,
     take(count) {
       const taken = fetched.splice(0, count);
@@ -130,18 +128,22 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
       const dropped = fetched.filter(({ item }) => select(item));
       fetched = fetched.filter(({ item }) => !select(item));
       for (const { bytes } of dropped) fetchedBytes -= bytes.byteLength;
-      return [...forgotten, ...dropped.map(({ item }) => item)];
+      return [...limiter.forget(select), ...forgotten, ...dropped.map(({ item }) => item)];
     },
     async close() {
       closed = true;
+      limiter.close();
       await downloader.close();
     },
   };
 }
 
-/** `host:port`, as HostBusy names it; empty for what is not fetched over HTTP. */
-function hostOf({ input }: WorkItem): string {
-  if (typeof input !== "string" || !URL.canParse(input)) return "";
-  const { protocol, hostname, port } = new URL(input);
-  return `${hostname}:${port === "" ? (protocol === "https:" ? 443 : 80) : port}`;
+const downloaded: DownloadEnd = { kind: "ok" };
+
+function endOf(failure: unknown): DownloadEnd {
+  if (failure instanceof HostBusy) return { kind: "busy", retryAfterMs: failure.retryAfterMs };
+  if (!(failure instanceof ItemFailure)) return { kind: "broken" };
+  if (failure.status === 503) return { kind: "overloaded" };
+  if (failure.code === "DOWNLOAD_TIMEOUT" || failure.code === "DOWNLOAD_IDLE") return { kind: "timeout" };
+  return failure.status === null ? { kind: "broken" } : { kind: "ok" };
 }

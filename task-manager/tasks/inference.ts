@@ -97,9 +97,11 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
       upstreamEnded = ended;
       pump();
     },
+    grant: fetcher.grant,
     unbegun: fetcher.forget,
     overdue: (limitMs) => [...decoders.overdue(), ...sessions.overdue(limitMs)],
     queues: () => ({
+      host: fetcher.waitingForHost,
       download: fetcher.downloading,
       preprocess: fetcher.waiting + beginning + decoders.held,
       infer: (sessions.waiting + sessions.running) * sessions.rowsMax,
@@ -211,9 +213,10 @@ async function onThisThread(task: InferenceTask, context: ExecutorContext): Prom
     inputs: model.inputs,
     outputs: model.outputs,
     wake,
+    grant: fetcher.grant,
     unbegun: fetcher.forget,
     overdue: () => [],
-    queues: () => ({ download: fetcher.downloading, preprocess: fetcher.waiting }),
+    queues: () => ({ host: fetcher.waitingForHost, download: fetcher.downloading, preprocess: fetcher.waiting }),
     close: once(async () => {
       closed = true;
       await fetcher.close();
