@@ -7,6 +7,9 @@ import { homeFiles } from "./home-files.ts";
 
 const schemaVersion = 1;
 
+/** `digest`: of the keys, in any order. */
+const listDigest = z.object({ count: z.number().int().nonnegative(), digest: z.string().regex(/^[0-9a-f]{32}$/) });
+
 const homeRecord = z.object({
   schema: z.literal(schemaVersion),
   /** Of the task whose lines the journal holds. */
@@ -19,8 +22,10 @@ const homeRecord = z.object({
   }),
   /** Bytes of the journal that were written for older lists. */
   listStart: z.number().int().nonnegative(),
-  /** null: the list was not read to its end yet. `digest`: of the keys, in any order. */
-  list: z.object({ count: z.number().int().nonnegative(), digest: z.string() }).nullable(),
+  /** null: the list was not read to its end yet. */
+  list: listDigest.nullable(),
+  /** Of the list's first items, while it is being read; null: unknown. Records from before there was one lack it. */
+  beginning: listDigest.nullable().default(null),
   /** What of stale.jsonl counts: a compaction that was cut leaves more. */
   staleBytes: z.number().int().nonnegative(),
   /** The compacted journal is complete and only has to take the journal's place. */

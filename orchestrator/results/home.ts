@@ -23,6 +23,9 @@ import { changeTask, refuseForeignJournal, setHomeAside, takeUpJournal } from ".
 import { copying, readCopy } from "./snapshot.ts";
 import type { Home, HomeOptions, Matched, Outcome } from "./types.ts";
 
+/** The digest of the beginning of the list is noted this often, so that a resume need not work it out again. */
+const noteBeginningEveryItems = 65_536;
+
 /**
  * Opens the directory in which a job's results live, and locks it. What an earlier run left half done is ended or
  * cleared away; nothing that can be read is lost.
@@ -69,6 +72,7 @@ async function openLocked(options: HomeOptions, unlock: () => void): Promise<Hom
       source: options.source,
       listStart: Math.min(resumed?.listStart ?? size, size),
       list: resumed?.list ?? null,
+      beginning: resumed?.beginning ?? null,
       staleBytes: record?.staleBytes ?? 0,
       compacted: false,
     };
@@ -171,6 +175,22 @@ function notWritable(dir: string, error: unknown): SplitrunError | null {
   return new SplitrunError(`output directory ${dir} cannot be written: ${reason}; name another one`, { code: "HOME_NOT_WRITABLE", field: "output", value: dir, cause: error });
 }
 
+/**
+ * What an earlier run noted of this very list. Without a line of it there is no sample either that would tell another
+ * list of the same size and time, and nothing is passed over that would make a resume slow.
+ */
+function knownBeginning({ list, beginning }: HomeState, { samples }: Committed): HomeState["list"] {
+  return samples.size === 0 ? null : (list ?? beginning);
+}
+
+function cutList(dir: string, { items, itemsBefore }: { readonly items: number; readonly itemsBefore: number }): SplitrunError {
+  return new SplitrunError(`the list ends after ${items} items, and ${itemsBefore} were read in the run in ${dir}: the input, or how it is read, has changed; \`splitrun run\` does what is new or changed in it and keeps the rest`, {
+    code: "SOURCE_CHANGED",
+    field: "input",
+    value: items,
+  });
+}
+
 interface LocalHomeParts {
   readonly options: HomeOptions;
   readonly notes: string[];
@@ -195,7 +215,13 @@ class LocalHome implements Home {
   #state: HomeState;
   #stateWritten: Promise<void> = Promise.resolve();
   #matched = 0;
-  readonly #digest = new KeyDigest();
+  /** So many items of the list were digested by an earlier run. */
+  readonly #known: number;
+  /** Of the first `#matched` items, or of the known ones where they are more. */
+  readonly #digest: KeyDigest;
+  #noteBeginningAt: number;
+  /** Never rejects: without it a resume takes longer, no more. */
+  #noting: Promise<void> | null = null;
   /** Older lines that were given to an item with the index that they carry. */
   #keptInPlace = 0;
   #repeated: boolean;
@@ -215,6 +241,10 @@ class LocalHome implements Home {
     this.#reused = this.#older === null ? null : new ReusedWriter(options.dir, { listStart: state.listStart, again: options.mode === "resume" });
     this.#state = state;
     this.#repeated = committed.repeated;
+    const known = knownBeginning(state, committed);
+    this.#known = known?.count ?? 0;
+    this.#digest = known === null ? new KeyDigest() : KeyDigest.from(known.digest);
+    this.#noteBeginningAt = this.#known + noteBeginningEveryItems;
   }
 
   get notes(): readonly string[] {
@@ -239,26 +269,43 @@ class LocalHome implements Home {
     let failedDone = 0;
     for (const item of items) {
       const index = this.#matched++;
-      const key = keyHash(item);
-      this.#digest.add(key);
-      const committed = this.#findCommitted(index, key);
+      const committed = this.#findCommitted(index, item);
       if (committed === "none") continue;
       if (committed === "error") failedDone += 1;
       if (done.at(-1) === index) done[done.length - 1] = index + 1;
       else done.push(index, index + 1);
     }
     this.#reused?.flush();
+    if (this.#matched >= this.#noteBeginningAt) this.#noteBeginning();
     return { done, failedDone };
   }
 
-  /** The rule of identity.ts, for an item that is being read. */
-  #findCommitted(index: number, key: KeyHash): "result" | "error" | "none" {
-    const { lines, errors } = this.#committed;
+  /** The rule of identity.ts, for an item that is being read. A key costs more than all the rest of it. */
+  #findCommitted(index: number, item: SourceItem): "result" | "error" | "none" {
+    const { lines, samples } = this.#committed;
+    const known = index < this.#known;
+    if (known && this.#older === null && !samples.has(index)) return this.#ownLine(index);
+    const key = keyHash(item);
+    if (!known) this.#digest.add(key);
     const older = this.#takeOlder(index, key, lines.has(index));
     if (!lines.has(index)) return older;
     this.#refuseOtherItem(index, key);
+    return this.#ownLine(index);
+  }
+
+  #ownLine(index: number): "result" | "error" | "none" {
+    const { lines, errors } = this.#committed;
+    if (!lines.has(index)) return "none";
     if (!errors.has(index)) return "result";
     return this.#retryFailed ? "none" : "error";
+  }
+
+  /** Where older lines are matched, a resume needs every key anyway. */
+  #noteBeginning(): void {
+    if (this.#olderCount > 0 || this.#noting !== null) return;
+    this.#noteBeginningAt = this.#matched + noteBeginningEveryItems;
+    this.#state = { ...this.#state, beginning: { count: this.#matched, digest: this.#digest.toString() } };
+    this.#noting = writeRecord(this.dir, this.#state).catch(() => undefined).finally(() => { this.#noting = null; });
   }
 
   #takeOlder(index: number, key: KeyHash, hasLine: boolean): "result" | "none" {
@@ -287,8 +334,9 @@ class LocalHome implements Home {
   inputEnded(): void {
     this.#older = null;
     this.#reused?.end();
-    this.#state = { ...this.#state, list: { count: this.#matched, digest: this.#digest.toString() } };
-    this.#stateWritten = writeRecord(this.dir, this.#state);
+    if (this.#matched < this.#known) throw cutList(this.dir, { items: this.#matched, itemsBefore: this.#known });
+    this.#state = { ...this.#state, list: { count: this.#matched, digest: this.#digest.toString() }, beginning: null };
+    this.#stateWritten = (this.#noting ?? Promise.resolve()).then(() => writeRecord(this.dir, this.#state));
     // Told by finish(), which tries again.
     this.#stateWritten.catch(() => undefined);
   }
@@ -319,6 +367,7 @@ class LocalHome implements Home {
 
   async finish({ complete }: { readonly complete: boolean }): Promise<void> {
     await this.#journal.drained();
+    await this.#noting;
     await this.#ending("The record of the list", () => this.#stateWritten.catch(() => writeRecord(this.dir, this.#state)));
     if (complete && !this.#journal.failed && this.#state.list !== null) await this.#ending("The compacted journal", () => this.#settle());
     const any = this.#errorsAppended > 0 || this.#committed.errorCount > 0;
@@ -368,6 +417,7 @@ class LocalHome implements Home {
 
   async close(): Promise<void> {
     try {
+      await this.#noting;
       await this.#stateWritten.catch(() => undefined);
       await this.#journal.close();
       this.#reused?.close();

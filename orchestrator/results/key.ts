@@ -88,6 +88,13 @@ export function withoutSignature(url: string): string {
 export class KeyDigest {
   readonly #words = new Uint32Array(4);
 
+  /** Goes on from what `toString` gave. */
+  static from(text: string): KeyDigest {
+    const digest = new KeyDigest();
+    for (let at = 0; at < 4; at++) digest.#words[at] = Number.parseInt(text.slice(at * 8, at * 8 + 8), 16);
+    return digest;
+  }
+
   add({ a, b, c, d }: KeyHash): void {
     const words = this.#words;
     words[0] = (words[0] ?? 0) + a;

@@ -73,7 +73,7 @@ export async function changeTask(dir: string, record: HomeRecord, { fingerprint,
   }
   await rm(join(dir, homeFiles.reused), { force: true });
   const returning = await sizeOf(join(dir, journalOfTask(fingerprint)));
-  await writeRecord(dir, { ...record, fingerprint, source, list: null, listStart: returning ?? 0 });
+  await writeRecord(dir, { ...record, fingerprint, source, list: null, beginning: null, listStart: returning ?? 0 });
   if (returning !== null) notes.push(`Results of this task from an earlier run were taken up again from ${journalOfTask(fingerprint)}.`);
   return notes;
 }

@@ -52,7 +52,10 @@ export interface Home {
    * list are given to equal items in list order and written again under their new index when the run ends.
    */
   match(first: number, items: readonly SourceItem[]): Matched;
-  /** The list is complete: its count and digest go to home.json. */
+  /**
+   * The list is complete: its count and digest go to home.json.
+   * @throws SplitrunError SOURCE_CHANGED when a run that is resumed had read more of it
+   */
   inputEnded(): void;
   /** What was appended and is not on disk yet: the caller pauses while it is much. */
   readonly pendingBytes: number;

@@ -193,27 +193,22 @@ export function startRun(options: RunOptions): Run {
     const { done, failedDone } = home.match(first, items);
     const errors = new Map<number, Pick<ItemError, "code" | "stage" | "message">>();
     const ended: EndedError[] = [];
-    const hosts: number[] = [];
-    const weights: number[] = [];
-    let weighted = false;
-    let hosted = false;
+    let hosts: number[] | null = null;
+    let weights: number[] | null = null;
     let nextDone = 0;
     for (let at = 0; at < items.length; at++) {
-      const item = items[at];
-      if (item === undefined) continue;
       const index = first + at;
-      while (nextDone < done.length && index >= (done[nextDone + 1] ?? 0)) nextDone += 2;
-      if (index >= (done[nextDone] ?? Infinity)) {
+      if (index === done[nextDone]) {
         // What is done needs no host and no weight, only its place: a resume passes over millions of them.
-        hosts.push(0);
-        weights.push(1);
+        at = (done[nextDone + 1] ?? 0) - first - 1;
+        nextDone += 2;
         continue;
       }
+      const item = items[at];
+      if (item === undefined) continue;
       const host = hostNumber(hostOf(item.input));
-      hosts.push(host);
-      if (host !== 0) hosted = true;
-      weights.push(item.weight ?? 1);
-      if (item.weight !== undefined) weighted = true;
+      if (host !== 0) (hosts ??= new Array<number>(items.length).fill(0))[at] = host;
+      if (item.weight !== undefined) (weights ??= new Array<number>(items.length).fill(1))[at] = item.weight;
       payloads.add(index, item);
       if (item.error === undefined) continue;
       errors.set(index, { ...item.error, stage: "run" });
@@ -226,8 +221,8 @@ export function startRun(options: RunOptions): Run {
         count: items.length,
         done,
         failedDone,
-        ...(weighted ? { weights } : {}),
-        ...(hosted ? { hosts } : {}),
+        ...(weights === null ? {} : { weights }),
+        ...(hosts === null ? {} : { hosts }),
         ...(ended.length > 0 ? { errors: ended } : {}),
         remaining: roundedEstimate(source.remaining()),
       },

@@ -28,6 +28,7 @@ async function homeWith(lines: readonly Outcome[]): Promise<string> {
     source: { kind: "list", from: "x", size: null, modifiedMs: null },
     listStart: 0,
     list: null,
+    beginning: null,
     staleBytes: 0,
     compacted: false,
   });
