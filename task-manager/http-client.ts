@@ -25,6 +25,14 @@ export interface FileOptions {
   readonly timeoutMs: number;
 }
 
+/** What the caller has to do with a download while it runs. */
+export interface Transfer {
+  /** Ends it at once, connection included. */
+  readonly signal: AbortSignal;
+  /** The length that the server announced for the body. */
+  onLength(bytes: number): void;
+}
+
 /**
  * Downloads over http and https that a stranger's server cannot make hang, swell or go astray: total and idle
  * time-outs, limits of bytes (as received and as decoded) and redirects, no cloud metadata address. Nothing is tried
@@ -32,7 +40,7 @@ export interface FileOptions {
  */
 export interface HttpClient {
   /** The body, alone in its ArrayBuffer. */
-  get(url: string): Promise<Buffer<ArrayBuffer>>;
+  get(url: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>>;
   /**
    * Into the file, which appears whole or not at all (an existing one is replaced). Limits of its own, since models
    * are larger than items. Rejects with the file system's error where the disk is the reason.
@@ -62,14 +70,17 @@ export function createHttpClient(options: HttpClientOptions, network: Network = 
   // Items come in runs of one host, and the check of an address costs more than the rest of a request's preparation.
   let allowedHost = "";
 
-  async function download<Body>(text: string, timeoutMs: number, sink: BodySink<Body>): Promise<Body> {
+  async function download<Body>(text: string, timeoutMs: number, sink: BodySink<Body>, signal?: AbortSignal): Promise<Body> {
     const first = parseHttpUrl(text);
     let url = first;
     let exchange: Exchange | undefined;
     const timer = setTimeout(() => exchange?.fail(timeoutFailure(url, timeoutMs, exchange.receivedBytes)), timeoutMs);
+    const onAbort = () => exchange?.fail(signal?.reason);
+    signal?.addEventListener("abort", onAbort);
     try {
       for (let redirects = 0; redirects <= options.redirectsMax; redirects += 1) {
         refuseMetadata(url);
+        signal?.throwIfAborted();
         const answer = await new Promise<Answer>((resolve, reject) => {
           exchange = new Exchange({ url, first, sink, idleTimeoutMs: options.idleTimeoutMs, resolve, reject });
           dispatcher.dispatch(requestOf(url, url === first || url.origin === first.origin ? headers : harmless), exchange);
@@ -83,6 +94,7 @@ export function createHttpClient(options: HttpClientOptions, network: Network = 
       throw failureOf(error, { url, receivedBytes: exchange?.receivedBytes ?? 0 });
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
     }
   }
 
@@ -96,7 +108,7 @@ export function createHttpClient(options: HttpClientOptions, network: Network = 
   }
 
   return {
-    get: (url) => download(url, options.timeoutMs, new MemoryBody(options.maxBytes)),
+    get: (url, transfer) => download(url, options.timeoutMs, new MemoryBody(options.maxBytes, transfer?.onLength), transfer?.signal),
     async downloadToFile(url, path, { maxBytes, timeoutMs }) {
       const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
       try {

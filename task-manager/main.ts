@@ -15,7 +15,10 @@ function startProcess(): void {
   const [id = "task-manager", artifactDirectory = "artifacts"] = process.argv.slice(2);
   const channel = ipcChannel();
   // The orchestrator is gone: nobody wants the results. Not a clean exit, which would wait for native calls.
-  channel.onClose(() => process.kill(process.pid, "SIGKILL"));
+  const leave = () => process.kill(process.pid, "SIGKILL");
+  channel.onClose(leave);
+  // It may have gone before anybody could listen for that.
+  if (!process.connected) leave();
   // Ctrl-C reaches the whole process group; the orchestrator decides what becomes of this process.
   process.on("SIGINT", () => undefined);
   startTaskManager({

@@ -19,6 +19,10 @@ export interface Reporter {
   result(item: WorkItem, output: JsonValue): void;
   error(item: WorkItem, error: WorkError): void;
   returned(item: WorkItem, cause: ReturnCause, host?: { readonly name: string; readonly retryAfterMs: number | null }): void;
+  /** Given back all at once: told at once, in one message, after what ended before. */
+  givenBack(assignment: number, items: readonly WorkItem[], cause: ReturnCause): void;
+  /** Told with the next report, if the item has not ended by then. */
+  sized(item: WorkItem, bytes: number): void;
   stage(name: Stage, items: number, busyMs: number, waitMs: number): void;
   /** Items of it that were reported or returned. */
   endedOf(assignment: number): number;
@@ -33,6 +37,7 @@ interface Gathered {
   ended: number;
   results: ItemResult[];
   errors: ItemError[];
+  sizes: Map<number, number>;
   returned: Map<string, { cause: ReturnCause; host: string | undefined; retryAfterMs: number | null; items: number[] }>;
 }
 
@@ -44,13 +49,19 @@ export function createReporter(options: ReporterOptions): Reporter {
   let gatheredBytes = 0;
   let timer: NodeJS.Timeout | undefined;
 
-  function gather(assignment: number, bytes: number): Gathered {
+  function gatheredOf(assignment: number): Gathered {
     let gathered = assignments.get(assignment);
     if (gathered === undefined) {
-      gathered = { ended: 0, results: [], errors: [], returned: new Map() };
+      gathered = { ended: 0, results: [], errors: [], sizes: new Map(), returned: new Map() };
       assignments.set(assignment, gathered);
     }
+    return gathered;
+  }
+
+  function gather({ assignment, index }: WorkItem, bytes: number): Gathered {
+    const gathered = gatheredOf(assignment);
     gathered.ended += 1;
+    if (gathered.sizes.size > 0) gathered.sizes.delete(index);
     gatheredItems += 1;
     gatheredBytes += bytes;
     return gathered;
@@ -68,12 +79,27 @@ export function createReporter(options: ReporterOptions): Reporter {
     gatheredItems = 0;
     gatheredBytes = 0;
     for (const [assignment, gathered] of assignments) {
-      sendItems(assignment, gathered);
-      sendReturned(assignment, gathered);
-      if (gathered.ended < options.totalOf(assignment)) continue;
-      assignments.delete(assignment);
-      options.completed(assignment);
+      sendGathered(assignment, gathered);
+      completeIfOver(assignment, gathered);
     }
+  }
+
+  function sendGathered(assignment: number, gathered: Gathered): void {
+    sendSizes(assignment, gathered);
+    sendItems(assignment, gathered);
+    sendReturned(assignment, gathered);
+  }
+
+  function completeIfOver(assignment: number, { ended }: Gathered): void {
+    if (ended < options.totalOf(assignment)) return;
+    assignments.delete(assignment);
+    options.completed(assignment);
+  }
+
+  function sendSizes(assignment: number, { sizes }: Gathered): void {
+    if (sizes.size === 0) return;
+    void options.send({ kind: "sized", assignment, bytes: [...sizes] });
+    sizes.clear();
   }
 
   function sendItems(assignment: number, gathered: Gathered): void {
@@ -101,22 +127,34 @@ export function createReporter(options: ReporterOptions): Reporter {
 
   return {
     result(item, output) {
-      const gathered = gather(item.assignment, roughBytes(output));
+      const gathered = gather(item, roughBytes(output));
       gathered.results.push({ index: item.index, output });
       settle(item.assignment, gathered);
     },
     error(item, error) {
-      const gathered = gather(item.assignment, 200);
+      const gathered = gather(item, 200);
       gathered.errors.push({ index: item.index, ...error });
       settle(item.assignment, gathered);
     },
     returned(item, cause, host) {
-      const gathered = gather(item.assignment, 20);
+      const gathered = gather(item, 20);
       const key = `${cause} ${host?.name ?? ""}`;
       const group = gathered.returned.get(key);
       if (group !== undefined) group.items.push(item.index);
       else gathered.returned.set(key, { cause, host: host?.name, retryAfterMs: host?.retryAfterMs ?? null, items: [item.index] });
       settle(item.assignment, gathered);
+    },
+    givenBack(assignment, items, cause) {
+      const gathered = gatheredOf(assignment);
+      gathered.ended += items.length;
+      for (const { index } of items) gathered.sizes.delete(index);
+      sendGathered(assignment, gathered);
+      void options.send({ kind: "returned", assignment, items: rangesOf(items.map(({ index }) => index)), cause });
+      completeIfOver(assignment, gathered);
+    },
+    sized({ assignment, index }, bytes) {
+      gatheredOf(assignment).sizes.set(index, bytes);
+      timer ??= setTimeout(flush, options.reportMs);
     },
     stage(name, items, busyMs, waitMs) {
       const times = (stages[name] ??= { items: 0, busyMs: 0, waitMs: 0 });

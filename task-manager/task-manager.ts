@@ -1,14 +1,23 @@
 import { availableParallelism, totalmem } from "node:os";
 import type { ArtifactStore } from "./artifact-store.ts";
-import { createReporter, type Reporter } from "./reporter.ts";
-import type { Artifact, Channel, JsonValue, OrchestratorMessage, Ranges, TaskManagerMessage, TaskSpec } from "./protocol.ts";
+import { createFaultMaker, stall, type FaultMaker } from "./faults.ts";
+import { memoryGauge } from "./memory-gauge.ts";
+import { createMemoryGuard } from "./memory-guard.ts";
+import type { Artifact, Channel, OrchestratorMessage, ReturnCause, TaskManagerMessage, TaskSpec } from "./protocol.ts";
 import { protocolVersion } from "./protocol.ts";
+import { createReporter, type Reporter } from "./reporter.ts";
+import { createSupply, type Supply } from "./supply.ts";
 import type { Executor, ExecutorContext, Host, WorkItem } from "./tasks/types.ts";
 import { TaskRefused } from "./tasks/types.ts";
 
 /** Assignments held at once: one running, one prefetched, so that the hand-over costs no time. */
 const room = 2;
 const timeoutCheckMs = 100;
+const drainCheckMs = 5;
+/** About this often; each process a little otherwise. */
+const memoryLookMs = 250;
+/** Given back at a time for lack of memory. */
+const memoryReturnsMax = 16;
 
 export interface TaskManagerOptions {
   readonly id: string;
@@ -23,7 +32,18 @@ export interface TaskManagerOptions {
 
 interface Assignment {
   readonly id: number;
+  readonly reversed: boolean;
   total: number;
+  /** What is not begun then goes back; by `performance.now()`. */
+  readonly endsAtMs: number;
+  readonly deadline: NodeJS.Timeout | undefined;
+}
+
+/** How this Task Manager comes to its end: what is not begun goes back with the cause. */
+interface Ending {
+  readonly cause: ReturnCause;
+  readonly reason: string;
+  readonly exitCode: number;
 }
 
 /** Speaks the protocol and keeps the books; the work itself is the executor's, on other threads. */
@@ -31,25 +51,26 @@ export function startTaskManager(options: TaskManagerOptions): void {
   const { channel, artifacts } = options;
   const assignments = new Map<number, Assignment>();
   const begun = new Set<WorkItem>();
-  let queue: WorkItem[] = [];
-  let queueHead = 0;
+  let deadlines = 0;
+  let apartAssignment: number | null = null;
   let task: TaskSpec | undefined;
   let settings: Extract<OrchestratorMessage, { kind: "configure" }> | undefined;
+  let faults: FaultMaker | null = null;
+  let supply: Supply | undefined;
   let executor: Executor | undefined;
   let reporter: Reporter | undefined;
-  let ending: { readonly reason: string; readonly exitCode: number } | undefined;
+  let draining: Ending | undefined;
+  let ended = false;
   const timers: NodeJS.Timeout[] = [];
 
   const host: Host = {
     take() {
-      const item = queue[queueHead];
-      if (item === undefined) return undefined;
-      queueHead += 1;
-      if (queueHead > 4096) dropTaken();
-      return item;
+      // A timer does it, too, but not while user code keeps this thread, as it does in `sequential`.
+      if (deadlines > 0) giveBackLate();
+      return supply?.take();
     },
     get waiting() {
-      return queue.length - queueHead;
+      return supply?.waiting ?? 0;
     },
     async begun(items) {
       for (const item of items) begun.add(item);
@@ -58,85 +79,185 @@ export function startTaskManager(options: TaskManagerOptions): void {
           channel.send({ kind: "begun", assignment, items: group.map((item) => item.index) }),
         ),
       );
+      if (faults !== null && options.threads) for (const { index } of items) meetFate(faults.fate(index));
     },
     result(item, output) {
-      begun.delete(item);
+      over(item);
       if (assignments.has(item.assignment)) reporter?.result(item, output);
     },
     error(item, error) {
-      begun.delete(item);
+      over(item);
       if (assignments.has(item.assignment)) reporter?.error(item, error);
     },
     returned(item, cause, busyHost) {
-      begun.delete(item);
+      over(item);
       if (assignments.has(item.assignment)) reporter?.returned(item, cause, busyHost);
+    },
+    sized(item, bytes) {
+      if (assignments.has(item.assignment)) reporter?.sized(item, bytes);
     },
     stage: (name, items, busyMs, waitMs) => reporter?.stage(name, items, busyMs, waitMs),
     hosts: (reports) => void channel.send({ kind: "hosts", hosts: [...reports] }),
     log: (level, message) => void channel.send({ kind: "log", level, message }),
     fatal(message, exitCode) {
       host.log("error", message);
-      giveBackUnbegun("RESTART");
-      void end({ reason: message, exitCode });
+      giveBackAll("RESTART");
+      void end(message, exitCode);
     },
   };
 
-  function dropTaken(): void {
-    queue = queue.slice(queueHead);
-    queueHead = 0;
+  function over(item: WorkItem): void {
+    begun.delete(item);
+    supply?.ended(item);
+  }
+
+  // ---- giving back ----
+
+  /** The last `count` items of an assignment that are not begun, wherever they are; they are nobody's then. */
+  function takeBack({ id, reversed }: Assignment, count: number): readonly WorkItem[] {
+    const back = supply?.takeBack(id, count) ?? [];
+    if (back.length < count) back.push(...takeFromExecutor((item) => item.assignment === id, count - back.length, reversed));
+    for (const item of back) over(item);
+    return back;
+  }
+
+  function takeFromExecutor(select: (item: WorkItem) => boolean, count: number, reversed: boolean): readonly WorkItem[] {
+    const found = (executor?.notBegun() ?? []).filter(select).sort((a, b) => (reversed ? b.index - a.index : a.index - b.index));
+    const last = new Set(found.slice(Math.max(0, found.length - count)));
+    return last.size === 0 ? [] : (executor?.unbegun((item) => last.has(item)) ?? []);
+  }
+
+  function giveBack(assignment: Assignment, cause: ReturnCause): void {
+    const items = takeBack(assignment, Infinity);
+    if (items.length > 0) reporter?.givenBack(assignment.id, items, cause);
   }
 
   /** What nobody has started on goes back, so that it costs no try whatever becomes of this process. */
-  function giveBackUnbegun(cause: "RESTART" | "DRAIN"): void {
-    dropTaken();
-    const back = [...(executor?.unbegun(() => true) ?? []), ...queue];
-    queue = [];
-    for (const item of back) host.returned(item, cause);
+  function giveBackAll(cause: ReturnCause): void {
+    for (const assignment of [...assignments.values()]) giveBack(assignment, cause);
   }
 
-  async function end(how: { readonly reason: string; readonly exitCode: number }): Promise<void> {
-    if (ending !== undefined) return;
-    ending = how;
+  function giveBackLate(): void {
+    const nowMs = performance.now();
+    for (const assignment of [...assignments.values()]) if (nowMs >= assignment.endsAtMs) giveBack(assignment, "DEADLINE");
+  }
+
+  function reclaim(id: number, count: number): void {
+    const assignment = assignments.get(id);
+    const items = assignment === undefined ? [] : takeBack(assignment, count);
+    if (assignment === undefined || reporter === undefined) void channel.send({ kind: "returned", assignment: id, items: [], cause: "RECLAIMED" });
+    else reporter.givenBack(id, items, "RECLAIMED");
+  }
+
+  /** What is begun ends unheard. */
+  function cancel(id: number): void {
+    const assignment = assignments.get(id);
+    if (assignment === undefined) return;
+    takeBack(assignment, Infinity);
+    reporter?.forget(id);
+    drop(assignment);
+    if (assignments.size === 0 && draining === undefined) sendIdle();
+  }
+
+  function drop({ id, deadline }: Assignment): void {
+    assignments.delete(id);
+    clearTimeout(deadline);
+    if (deadline !== undefined) deadlines -= 1;
+  }
+
+  // ---- the end ----
+
+  async function end(reason: string, exitCode: number): Promise<void> {
+    if (ended) return;
+    ended = true;
     stopTimers();
     reporter?.flush();
-    await channel.send({ kind: "bye", reason: how.reason });
-    if (how.exitCode === 0) await executor?.close();
-    options.exit(how.exitCode);
+    await channel.send({ kind: "bye", reason });
+    if (exitCode === 0) await executor?.close();
+    options.exit(exitCode);
   }
 
   function stopTimers(): void {
     for (const timer of timers) clearInterval(timer);
+    for (const { deadline } of assignments.values()) clearTimeout(deadline);
+    supply?.close();
   }
 
-  function drain(): void {
-    giveBackUnbegun("DRAIN");
+  /** Ends once what is begun has; whatever comes meanwhile goes back. */
+  function drain(how: Ending): void {
+    if (draining !== undefined) return;
+    draining = how;
+    giveBackAll(how.cause);
     executor?.wake(true);
     const whenDone = setInterval(() => {
-      if (begun.size > 0) return;
+      for (const { assignment } of begun) if (assignments.has(assignment)) return;
       clearInterval(whenDone);
-      void end({ reason: "asked to stop", exitCode: 0 });
-    }, 5);
+      void end(how.reason, how.exitCode);
+    }, drainCheckMs);
     timers.push(whenDone);
   }
 
-  function checkTimeouts(): void {
-    if (settings === undefined) return;
-    const limitMs = settings.itemTimeoutMs;
+  /** What hangs cannot be ended without the process. */
+  function checkTimeouts(limitMs: number): void {
     const late = executor?.overdue(limitMs) ?? [];
     if (late.length === 0) return;
-    for (const item of late) {
-      host.error(item, {
-        code: "ITEM_TIMEOUT",
-        stage: task?.kind === "function" ? "function" : "infer",
-        message: `took longer than timeouts.itemMs (${limitMs} ms)`,
-        retryable: false,
-      });
+    giveBackAll("RESTART");
+    // Of several in one call any may be the reason: they stay begun and not ended, which makes them suspects.
+    const suspects = new Set(late.flatMap(({ items }) => (items.length > 1 ? items : [])));
+    for (const { items, stage } of late) {
+      const [item] = items;
+      if (item === undefined || suspects.has(item)) continue;
+      host.error(item, { code: "ITEM_TIMEOUT", stage, message: `took longer than timeouts.itemMs (${limitMs} ms)`, retryable: false });
     }
-    // What hangs cannot be ended without the process: its neighbours start again elsewhere.
-    for (const item of [...begun]) host.returned(item, "RESTART");
-    giveBackUnbegun("RESTART");
-    void end({ reason: "an item hung", exitCode: 1 });
+    for (const item of [...begun]) if (!suspects.has(item)) host.returned(item, "RESTART");
+    void end("an item hung", 1);
   }
+
+  function meetFate(fate: "kill" | "stall" | null): void {
+    if (fate === "kill") process.kill(process.pid, "SIGKILL");
+    else if (fate === "stall") stall();
+  }
+
+  // ---- memory ----
+
+  function watchMemory(limitMb: number | null): void {
+    const gauge = memoryGauge(limitMb);
+    if (gauge === null) return;
+    const guard = createMemoryGuard({ base: gauge.read(), own: gauge.own, jitter: Math.random() });
+    let width = 1;
+    const look = () => {
+      const advice = guard.look(gauge.read());
+      if (advice.width !== width) executor?.narrow(advice.width);
+      width = advice.width;
+      if (advice.giveBack) relieve();
+      if (advice.end === "kill") void dieOfMemory(`more than ${gauge.name} in use`);
+      if (advice.end === "restart") drain({ cause: "RESTART", reason: `most of ${gauge.name} in use, and smaller batches did not help`, exitCode: 0 });
+    };
+    timers.push(setInterval(look, memoryLookMs * (0.8 + 0.4 * Math.random())));
+  }
+
+  /** Half of what waits here goes elsewhere, what takes up memory first; never all: something must go on. */
+  function relieve(): void {
+    const waiting = executor?.notBegun().length ?? 0;
+    const last = [...assignments.values()].at(-1);
+    if (last === undefined || begun.size + waiting === 0) return;
+    const held = takeFromExecutor((item) => item.assignment === last.id, Math.min(memoryReturnsMax, Math.floor(waiting / 2)), last.reversed);
+    const back = held.length > 0 ? held : (supply?.takeBack(last.id, Math.min(memoryReturnsMax, Math.ceil(host.waiting / 2))) ?? []);
+    for (const item of back) over(item);
+    if (back.length > 0) reporter?.givenBack(last.id, back, "MEMORY");
+  }
+
+  /** As the kernel would, where the limit is not its own: what is begun is to blame. */
+  async function dieOfMemory(why: string): Promise<void> {
+    if (ended) return;
+    ended = true;
+    giveBackAll("RESTART");
+    reporter?.flush();
+    await channel.send({ kind: "log", level: "error", message: why });
+    process.kill(process.pid, "SIGKILL");
+  }
+
+  // ---- messages ----
 
   function state() {
     return {
@@ -145,6 +266,10 @@ export function startTaskManager(options: TaskManagerOptions): void {
       cpuMs: cpuMs(),
       queues: { waiting: host.waiting, begun: begun.size, ...executor?.queues() },
     };
+  }
+
+  function sendIdle(): void {
+    void channel.send({ kind: "idle", ...state() });
   }
 
   async function configureWhenComplete(): Promise<void> {
@@ -169,17 +294,24 @@ export function startTaskManager(options: TaskManagerOptions): void {
       });
       return;
     }
+    faults = settings.faults === null ? null : createFaultMaker(settings.faults, options.id);
+    supply = createSupply({ faults, heldUpMax: executor.lanes, fail: (item, error) => host.error(item, error), wake: () => executor?.wake(upstreamEnded()) });
     reporter = createReporter({
       reportMs: settings.reportMs,
       send: (message) => channel.send(message),
       totalOf: (assignment) => assignments.get(assignment)?.total ?? 0,
-      completed(assignment) {
-        assignments.delete(assignment);
-        if (assignments.size === 0 && ending === undefined) void channel.send({ kind: "idle", ...state() });
+      completed(id) {
+        const assignment = assignments.get(id);
+        if (assignment !== undefined) drop(assignment);
+        if (assignments.size === 0 && draining === undefined && !ended) sendIdle();
       },
     });
     timers.push(setInterval(() => void channel.send({ kind: "heartbeat", ...state() }), settings.heartbeatMs));
-    if (options.threads) timers.push(setInterval(checkTimeouts, timeoutCheckMs));
+    const { itemTimeoutMs, memoryLimitMb } = settings;
+    if (options.threads) {
+      timers.push(setInterval(() => checkTimeouts(itemTimeoutMs), timeoutCheckMs));
+      watchMemory(memoryLimitMb);
+    }
     await channel.send({
       kind: "configured",
       room,
@@ -201,36 +333,24 @@ export function startTaskManager(options: TaskManagerOptions): void {
     }
   }
 
-  function assign(assignment: number, items: Ranges, inputs: readonly JsonValue[]): void {
-    const known = assignments.get(assignment);
-    if (known === undefined) assignments.set(assignment, { id: assignment, total: inputs.length });
-    else known.total += inputs.length;
-    let next = 0;
-    for (let pair = 0; pair < items.length; pair += 2) {
-      for (let index = items[pair] ?? 0; index < (items[pair + 1] ?? 0); index++) {
-        queue.push({ assignment, index, input: inputs[next++] ?? null });
-      }
+  function assign({ assignment: id, items, inputs, endWithinMs, reversed, apart = false }: Extract<OrchestratorMessage, { kind: "assign" }>): void {
+    const known = assignments.get(id);
+    if (known !== undefined) known.total += inputs.length;
+    else {
+      const deadline = endWithinMs === null ? undefined : setTimeout(giveBackLate, endWithinMs + 1);
+      if (deadline !== undefined) deadlines += 1;
+      const endsAtMs = endWithinMs === null ? Infinity : performance.now() + endWithinMs;
+      assignments.set(id, { id, reversed, total: inputs.length, endsAtMs, deadline });
     }
-    if (ending !== undefined) giveBackUnbegun("DRAIN");
-    else executor?.wake(false);
+    if (apart) apartAssignment = id;
+    supply?.add({ assignment: id, items, inputs, reversed, apart });
+    if (draining !== undefined || ended) giveBackAll(draining?.cause ?? "RESTART");
+    else executor?.wake(upstreamEnded());
   }
 
-  function reclaim(assignment: number, count: number): void {
-    dropTaken();
-    const mine = queue.filter((item) => item.assignment === assignment);
-    const back = new Set(mine.slice(Math.max(0, mine.length - count)));
-    queue = queue.filter((item) => !back.has(item));
-    for (const item of back) host.returned(item, "RECLAIMED");
-    if (back.size === 0) void channel.send({ kind: "returned", assignment, items: [], cause: "RECLAIMED" });
-    reporter?.flush();
-  }
-
-  function cancel(assignment: number): void {
-    dropTaken();
-    queue = queue.filter((item) => item.assignment !== assignment);
-    executor?.unbegun((item) => item.assignment === assignment);
-    assignments.delete(assignment);
-    reporter?.forget(assignment);
+  /** Batches need not wait for company that never comes. */
+  function upstreamEnded(): boolean {
+    return draining !== undefined || (apartAssignment !== null && assignments.has(apartAssignment));
   }
 
   channel.onClose(() => {
@@ -248,7 +368,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
         artifactWrites = artifactWrites.then(() => takeArtifact(message));
         return;
       case "assign":
-        return assign(message.assignment, message.items, message.inputs);
+        return assign(message);
       case "reclaim":
         return reclaim(message.assignment, message.items);
       case "cancel":
@@ -256,7 +376,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       case "grant":
         return executor?.grant?.(message);
       case "stop":
-        return message.how === "drain" ? drain() : options.exit(0);
+        return message.how === "drain" ? drain({ cause: "DRAIN", reason: "asked to stop", exitCode: 0 }) : options.exit(0);
     }
   });
   let artifactWrites = Promise.resolve();

@@ -11,18 +11,22 @@ const nothing: Buffer<ArrayBuffer> = Buffer.allocUnsafeSlow(0);
  */
 export class MemoryBody implements BodySink<Buffer<ArrayBuffer>> {
   readonly #maxBytes: number;
+  readonly #onLength: ((bytes: number) => void) | undefined;
   #encoding: ReturnType<typeof encodingOf> = null;
   #bytes = nothing;
   #length = 0;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, onLength?: (bytes: number) => void) {
     this.#maxBytes = maxBytes;
+    this.#onLength = onLength;
   }
 
   begin(contentLength: number | null, encoding: string): void {
     if ((contentLength ?? 0) > this.#maxBytes) throw tooLarge(this.#maxBytes);
     this.#encoding = encodingOf(encoding);
-    if (contentLength !== null) this.#bytes = Buffer.allocUnsafeSlow(contentLength);
+    if (contentLength === null) return;
+    this.#bytes = Buffer.allocUnsafeSlow(contentLength);
+    this.#onLength?.(contentLength);
   }
 
   write(chunk: Buffer): boolean {

@@ -46,6 +46,8 @@ export interface Batcher<T> {
   failed(place: Place<T>): void;
   /** Batches that leave now. `drained`: no further item is coming, so part-full ones leave too. */
   leaving(nowMs: number, drained: boolean): Batch<T>[];
+  /** Batches that are begun from now on leave with so many rows filled, at most `rowsMax`. */
+  narrow(rows: number): void;
   /** When a part-full batch will have waited long enough; null: none waits. */
   readonly dueMs: number | null;
   /** A batch has been through inference; its buffer is used again. */
@@ -57,6 +59,7 @@ export function createBatcher<T>(options: BatcherOptions): Batcher<T> {
   const spare: InputData[] = [];
   let open: Slot<T>[] = [];
   let away = 0;
+  let rowsNow = rowsMax;
 
   function openSlot(): Slot<T> | undefined {
     const usable = open.find((slot) => !slot.leaving && slot.freeRows.length > 0);
@@ -64,7 +67,7 @@ export function createBatcher<T>(options: BatcherOptions): Batcher<T> {
     const slot: Slot<T> = {
       pixels: spare.pop() ?? options.createInputData(),
       items: Array.from({ length: rowsMax }, () => undefined),
-      freeRows: Array.from({ length: rowsMax }, (_, row) => rowsMax - 1 - row),
+      freeRows: Array.from({ length: rowsNow }, (_, row) => rowsNow - 1 - row),
       pending: 0,
       leaving: false,
       firstFilledMs: null,
@@ -109,6 +112,9 @@ export function createBatcher<T>(options: BatcherOptions): Batcher<T> {
       }
       if (batches.length > 0) open = open.filter((slot) => !batches.some(({ pixels }) => pixels === slot.pixels));
       return batches;
+    },
+    narrow(rows) {
+      rowsNow = rows;
     },
     get dueMs() {
       if (away >= awayEnough) return null;

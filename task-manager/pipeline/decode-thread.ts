@@ -23,6 +23,7 @@ export interface DecodeThreadData {
 export type ToDecodeThread =
   /** Comes first, once the model has said how many images a full batch has. */
   | { readonly kind: "start"; readonly batch: number }
+  | { readonly kind: "narrow"; readonly batch: number }
   | { readonly kind: "images"; readonly ids: readonly number[]; readonly encoded: readonly Uint8Array[]; readonly sinceMs: readonly number[] }
   | { readonly kind: "slot"; readonly buffer: ArrayBuffer }
   /** No image is coming for now: part-full batches leave. Holds until the next images. */
@@ -135,6 +136,9 @@ export async function runDecodeThread(): Promise<void> {
     switch (message.kind) {
       case "start":
         batcher = startBatcher(message.batch);
+        break;
+      case "narrow":
+        batcher.narrow(message.batch);
         break;
       case "images":
         drained = false;

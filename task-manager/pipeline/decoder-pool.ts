@@ -1,5 +1,5 @@
 import type { Worker } from "node:worker_threads";
-import type { WorkError, WorkItem } from "../tasks/types.ts";
+import type { Overdue, WorkError, WorkItem } from "../tasks/types.ts";
 import { startThread } from "../threads.ts";
 import type { DecodeThreadData, FromDecodeThread, ToDecodeThread } from "./decode-thread.ts";
 import type { FetchedItem } from "./fetcher.ts";
@@ -30,8 +30,10 @@ export interface DecoderPool {
   /** Items given and neither in a batch yet nor failed. */
   readonly held: number;
   /** Items whose decoding has lasted longer than `itemTimeoutMs`. */
-  overdue(): readonly WorkItem[];
+  overdue(): readonly Overdue[];
   start(batch: number): void;
+  /** Batches of so many images from now on, at most what was said at the start. */
+  narrow(batch: number): void;
   give(images: readonly FetchedItem[]): void;
   /** Nothing is coming for now: part-full batches leave. */
   drained(): void;
@@ -82,8 +84,9 @@ export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
     get held() {
       return threads.reduce((sum, { held }) => sum + held.size, 0);
     },
-    overdue: () => threads.flatMap(({ overdue }) => [...overdue.values()]),
+    overdue: () => threads.flatMap(({ overdue }) => [...overdue.values()].map((item) => ({ items: [item], stage: "preprocess" as const }))),
     start: (batch) => threads.forEach(({ post }) => post({ kind: "start", batch }, [])),
+    narrow: (batch) => threads.forEach(({ post }) => post({ kind: "narrow", batch }, [])),
     give(images) {
       for (const [thread, share] of shares(images, threads)) {
         const ids = share.map(({ item }) => {

@@ -1,6 +1,6 @@
 import { isAbsolute } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createHttpClient, redactUrl } from "../http-client.ts";
+import { createHttpClient, redactUrl, type Transfer } from "../http-client.ts";
 import { systemNetwork } from "../http/network.ts";
 import type { Network } from "../http/network.ts";
 import type { DownloadSpec, ItemErrorCode, JsonValue } from "../protocol.ts";
@@ -20,7 +20,7 @@ export interface Downloader {
    *
    * @throws ItemFailure (stage `download`); HostBusy where the host asked for fewer requests
    */
-  download(input: JsonValue): Promise<Downloaded>;
+  download(input: JsonValue, transfer?: Transfer): Promise<Downloaded>;
   /** Ends all connections; downloads under way fail. */
   close(): Promise<void>;
 }
@@ -29,18 +29,18 @@ export interface Downloader {
 export function createDownloader(spec: DownloadSpec, network: Network = systemNetwork): Downloader {
   const client = createHttpClient(spec, network);
 
-  function bytesOf(input: string): Promise<Buffer<ArrayBuffer>> {
+  function bytesOf(input: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>> {
     if (isAbsolute(input)) return readInTime(input, spec);
     const scheme = schemeOf(input);
-    if (scheme === "http" || scheme === "https") return client.get(input);
+    if (scheme === "http" || scheme === "https") return client.get(input, transfer);
     if (scheme === "file") return readInTime(pathOf(input), spec);
     throw notDownloadable(scheme, redactUrl(input));
   }
 
   return {
-    async download(input) {
+    async download(input, transfer) {
       if (typeof input !== "string") throw invalid(`an item must be a URL or a path, not ${kindOf(input)}`);
-      return downloaded(await bytesOf(input), input);
+      return downloaded(await bytesOf(input, transfer), input);
     },
     close: () => client.close(),
   };

@@ -9,6 +9,10 @@ import { workErrorOf } from "./work-error.ts";
 /** Encoded images waiting here hold no further download back below this many bytes. */
 const waitingBytesMax = 64 * 2 ** 20;
 
+/** An item is told of before it is here when it has this many times the mean of those before it, and that many bytes. */
+const largeFactor = 3;
+const largeBytesMin = 256 * 1024;
+
 export interface FetchedItem {
   readonly item: WorkItem;
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -34,15 +38,22 @@ export interface Fetcher {
   grant(grant: HostGrant): void;
   /** Starts as many downloads as there is room for. */
   pump(): void;
+  /** At this share of the usual number, but one at least. */
+  narrow(share: number): void;
+  /** Everything taken from the host, whatever it waits for. */
+  items(): readonly WorkItem[];
   /** At most `count` downloaded items, oldest first. */
   take(count: number): FetchedItem[];
-  /** Forgets the selected items and returns them; a download under way ends unheard. */
+  /** Forgets the selected items and returns them; a download under way is ended. */
   forget(select: (item: WorkItem) => boolean): WorkItem[];
   close(): Promise<void>;
 }
 
 export function createFetcher({ host, downloader, concurrency, onProgress }: FetcherOptions): Fetcher {
-  const downloading = new Set<WorkItem>();
+  const downloading = new Map<WorkItem, AbortController>();
+  let concurrencyNow = concurrency;
+  let lengths = 0;
+  let lengthBytes = 0;
   const limiter = createHostLimiter({
     take: () => host.take(),
     giveBack: (item, busy) => host.returned(item, "HOST_BUSY", busy ?? undefined),
@@ -55,7 +66,7 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
   let closed = false;
 
   function hasRoom(): boolean {
-    return !closed && running + fetched.length < concurrency && fetchedBytes < waitingBytesMax;
+    return !closed && running + fetched.length < concurrencyNow && fetchedBytes < waitingBytesMax;
   }
 
   function pump(): void {
@@ -67,13 +78,14 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
   }
 
   async function fetchItem({ item, host: hostName }: Turn): Promise<void> {
-    downloading.add(item);
+    const aborter = new AbortController();
+    downloading.set(item, aborter);
     running += 1;
     const startMs = threadsNowMs();
     let bytes: Uint8Array<ArrayBuffer> | undefined;
     let failure: unknown;
     try {
-      ({ bytes } = await downloader.download(item.input));
+      ({ bytes } = await downloader.download(item.input, { signal: aborter.signal, onLength: (length) => noteLength(item, length) }));
     } catch (error) {
       failure = error;
     }
@@ -88,6 +100,13 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
       else keep({ item, bytes, atMs });
     }
     onProgress();
+  }
+
+  /** Whoever waits for the end of the job would like to know of the few that take much longer. */
+  function noteLength(item: WorkItem, length: number): void {
+    if (length >= largeBytesMin && length * lengths > largeFactor * lengthBytes) host.sized(item, length);
+    lengths += 1;
+    lengthBytes += length;
   }
 
   function keep(item: FetchedItem): void {
@@ -117,14 +136,21 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
     },
     grant: (grant) => limiter.grant(grant),
     pump,
+    narrow(share) {
+      concurrencyNow = Math.max(1, Math.floor(concurrency * share));
+    },
+    items: () => [...limiter.waitingItems(), ...downloading.keys(), ...fetched.map(({ item }) => item)],
     take(count) {
       const taken = fetched.splice(0, count);
       for (const { bytes } of taken) fetchedBytes -= bytes.byteLength;
       return taken;
     },
     forget(select) {
-      const forgotten = [...downloading].filter(select);
-      for (const item of forgotten) downloading.delete(item);
+      const forgotten = [...downloading.keys()].filter(select);
+      for (const item of forgotten) {
+        downloading.get(item)?.abort();
+        downloading.delete(item);
+      }
       const dropped = fetched.filter(({ item }) => select(item));
       fetched = fetched.filter(({ item }) => !select(item));
       for (const { bytes } of dropped) fetchedBytes -= bytes.byteLength;

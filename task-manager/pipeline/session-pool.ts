@@ -1,6 +1,6 @@
 import { TaskRefused } from "../tasks/types.ts";
 import type { TensorShape } from "../protocol.ts";
-import type { WorkItem } from "../tasks/types.ts";
+import type { Overdue, WorkItem } from "../tasks/types.ts";
 import { startThread } from "../threads.ts";
 import { threadsNowMs } from "./clock.ts";
 import { endOf } from "./decoder-pool.ts";
@@ -37,8 +37,8 @@ export interface SessionPool {
   readonly running: number;
   /** The buffer is moved away until `onDone`. */
   run(batch: BatchToInfer, onDone: (inferred: InferredBatch) => void): void;
-  /** Items of runs that have lasted longer than this. */
-  overdue(limitMs: number): readonly WorkItem[];
+  /** Batches whose runs have lasted longer than this. */
+  overdue(limitMs: number): readonly Overdue[];
   /** Waits for runs under way. */
   close(): Promise<void>;
 }
@@ -145,9 +145,9 @@ function startSession(data: InferThreadData, listeners: { onRoom(): void; onDeat
   let runningSinceMs = 0;
   return {
     running,
-    overdue(limitMs: number): readonly WorkItem[] {
+    overdue(limitMs: number): readonly Overdue[] {
       const [oldest] = running.values();
-      return oldest !== undefined && threadsNowMs() - runningSinceMs > limitMs ? oldest.items : [];
+      return oldest !== undefined && threadsNowMs() - runningSinceMs > limitMs ? [{ items: oldest.items, stage: "infer" }] : [];
     },
     ready,
     ended,

@@ -3,7 +3,7 @@ import type { FunctionTask, JsonValue, UserFunction } from "../protocol.ts";
 import { begunItemsMax } from "../protocol.ts";
 import { startThread } from "../threads.ts";
 import { callFunction, loadFunction, type FunctionOutcome } from "./function-runner.ts";
-import type { Executor, ExecutorContext, WorkItem } from "./types.ts";
+import type { Executor, ExecutorContext, Overdue, WorkItem } from "./types.ts";
 import { TaskRefused } from "./types.ts";
 
 /** A group should last about this long: few messages for quick items, little begun at once for slow ones. */
@@ -11,10 +11,17 @@ const groupMs = 20;
 /** Groups begun at once on a thread: one running, one behind it. */
 const groupsMax = 2;
 
+/** Of a place in a group: whoever changes it first has the item. */
+const placeFree = 0;
+const placeStarted = 1;
+const placeTakenBack = 2;
+
 interface ThreadData {
   readonly modulePath: string;
   readonly concurrency: number;
   readonly lanes: SharedArrayBuffer;
+  /** States of all places of the groups that can be in flight: what is not started can be taken back while the thread hangs. */
+  readonly places: SharedArrayBuffer;
 }
 
 type ToThread = { readonly group: number; readonly items: readonly (readonly [index: number, input: JsonValue])[] };
@@ -23,7 +30,15 @@ type FromThread =
   | { readonly kind: "refused"; readonly message: string }
   | { readonly kind: "log"; readonly message: string }
   /** Some or all of a group: places in it and their outcomes. */
-  | { readonly kind: "ended"; readonly group: number; readonly places: readonly number[]; readonly outcomes: readonly FunctionOutcome[]; readonly busyMs: number };
+  | {
+      readonly kind: "ended";
+      readonly group: number;
+      readonly places: readonly number[];
+      readonly outcomes: readonly FunctionOutcome[];
+      readonly busyMs: number;
+      /** The thread has been through all of the group. */
+      readonly last: boolean;
+    };
 
 /** Runs the user's function on threads of its own, so that heartbeats never stop for it. */
 export function createFunctionExecutor(task: FunctionTask, context: ExecutorContext): Promise<Executor> {
@@ -35,10 +50,11 @@ async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<
   const modulePath = context.artifactPath(task.module.sha256);
   const threads = await Promise.all(
     Array.from({ length: task.threads }, () =>
-      startFunctionThread({ modulePath, concurrency: task.concurrency, lanes: laneBuffer(task.concurrency) }, context),
+      startFunctionThread({ modulePath, concurrency: task.concurrency, lanes: laneBuffer(task.concurrency), places: placeBuffer() }, context),
     ),
   );
   let closing = false;
+  let share = 1;
 
   for (const thread of threads) {
     thread.worker.on("exit", (code) => {
@@ -51,13 +67,16 @@ async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<
   }
 
   function fill(thread: FunctionThread): void {
+    if (share < 1 && threads.indexOf(thread) >= Math.ceil(threads.length * share)) return;
     while (thread.groups.size < groupsMax && host.waiting > 0) {
       const group: WorkItem[] = [];
-      while (group.length < thread.groupItems) {
+      const groupItems = share < 1 ? Math.max(1, Math.floor(task.concurrency * share)) : thread.groupItems;
+      while (group.length < groupItems) {
         const item = host.take();
         if (item === undefined) break;
         group.push(item);
       }
+      if (group.length === 0) return;
       thread.give(group);
     }
   }
@@ -68,8 +87,13 @@ async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<
     inputs: [],
     outputs: [],
     wake: () => threads.forEach(fill),
-    unbegun: () => [],
+    notBegun: () => threads.flatMap((thread) => thread.notStarted()),
+    unbegun: (select) => threads.flatMap((thread) => thread.takeBack(select)),
     overdue: (limitMs) => threads.flatMap((thread) => thread.overdue(limitMs)),
+    narrow(next) {
+      share = next;
+      threads.forEach(fill);
+    },
     queues: () => ({ function: threads.reduce((sum, thread) => sum + thread.groups.size, 0) }),
     async close() {
       closing = true;
@@ -80,17 +104,27 @@ async function onThreads(task: FunctionTask, context: ExecutorContext): Promise<
 
 interface FunctionThread {
   readonly worker: Worker;
-  readonly groups: Map<number, { readonly items: readonly WorkItem[]; ended: number; readonly sinceMs: number }>;
+  readonly groups: Map<number, { readonly items: readonly WorkItem[]; readonly sinceMs: number }>;
   groupItems: number;
   onEnded: () => void;
-  overdue(limitMs: number): readonly WorkItem[];
+  overdue(limitMs: number): readonly Overdue[];
+  notStarted(): readonly WorkItem[];
+  takeBack(select: (item: WorkItem) => boolean): readonly WorkItem[];
   give(items: readonly WorkItem[]): void;
 }
 
 async function startFunctionThread(data: ThreadData, { host }: ExecutorContext): Promise<FunctionThread> {
   const worker = startThread("function", data);
+  const places = new Int32Array(data.places);
   let nextGroup = 0;
   let lastEndMs = 0;
+
+  /** Selected items that have not started; their places are `next` from then on. */
+  function free(select: (item: WorkItem) => boolean, next: number): WorkItem[] {
+    return [...thread.groups].flatMap(([group, { items }]) =>
+      items.filter((item, place) => select(item) && Atomics.compareExchange(places, placeAt(group, place), placeFree, next) === placeFree),
+    );
+  }
 
   const thread: FunctionThread = {
     worker,
@@ -100,10 +134,14 @@ async function startFunctionThread(data: ThreadData, { host }: ExecutorContext):
     overdue: (limitMs) =>
       lanesAtWork(data.lanes)
         .filter(({ sinceMs }) => clockMs() - sinceMs >= limitMs)
-        .flatMap(({ group, place }) => thread.groups.get(group)?.items[place] ?? []),
+        .flatMap(({ group, place }) => thread.groups.get(group)?.items[place] ?? [])
+        .map((item) => ({ items: [item], stage: "function" })),
+    notStarted: () => free(() => true, placeFree),
+    takeBack: (select) => free(select, placeTakenBack),
     give(items) {
       const group = nextGroup++;
-      thread.groups.set(group, { items, ended: 0, sinceMs: performance.now() });
+      thread.groups.set(group, { items, sinceMs: performance.now() });
+      places.fill(placeFree, placeAt(group, 0), placeAt(group, 0) + items.length);
       const message: ToThread = { group, items: items.map(({ index, input }) => [index, input]) };
       void host.begun(items).then(() => worker.postMessage(message));
     },
@@ -120,8 +158,7 @@ async function startFunctionThread(data: ThreadData, { host }: ExecutorContext):
       else host.result(item, outcome.output);
     });
     host.stage("function", message.places.length, message.busyMs, 0);
-    group.ended += message.places.length;
-    if (group.ended < group.items.length) return;
+    if (!message.last) return;
     thread.groups.delete(message.group);
     const now = performance.now();
     thread.groupItems = nextGroupItems(group.items.length, now - Math.max(group.sinceMs, lastEndMs), data.concurrency);
@@ -168,6 +205,14 @@ function lanesAtWork(buffer: SharedArrayBuffer): readonly { readonly group: numb
   return lanes;
 }
 
+function placeBuffer(): SharedArrayBuffer {
+  return new SharedArrayBuffer(groupsMax * begunItemsMax * Int32Array.BYTES_PER_ELEMENT);
+}
+
+function placeAt(group: number, place: number): number {
+  return (group % groupsMax) * begunItemsMax + place;
+}
+
 /** A clock that the threads of a process share. */
 function clockMs(): number {
   return performance.timeOrigin + performance.now();
@@ -184,8 +229,9 @@ function nextGroupItems(items: number, tookMs: number, concurrency: number): num
 export async function runFunctionThread(): Promise<void> {
   const port = parentPort;
   if (port === null) throw new Error("runs on a worker thread only");
-  const { modulePath, concurrency, lanes } = workerData as ThreadData;
+  const { modulePath, concurrency, lanes, places } = workerData as ThreadData;
   const atWork = new Float64Array(lanes);
+  const states = new Int32Array(places);
   const post = (message: FromThread) => port.postMessage(message);
   let call: UserFunction;
   try {
@@ -195,7 +241,7 @@ export async function runFunctionThread(): Promise<void> {
   }
   let groups = Promise.resolve();
   port.on("message", (message: ToThread) => {
-    groups = groups.then(() => runGroup({ call, concurrency, atWork, post }, message));
+    groups = groups.then(() => runGroup({ call, concurrency, atWork, states, post }, message));
   });
   post({ kind: "ready" });
 }
@@ -204,19 +250,19 @@ interface FunctionLanes {
   readonly call: UserFunction;
   readonly concurrency: number;
   readonly atWork: Float64Array;
+  readonly states: Int32Array;
   post(message: FromThread): void;
 }
 
-async function runGroup({ call, concurrency, atWork, post }: FunctionLanes, { group, items }: ToThread): Promise<void> {
+async function runGroup({ call, concurrency, atWork, states, post }: FunctionLanes, { group, items }: ToThread): Promise<void> {
   let places: number[] = [];
   let outcomes: FunctionOutcome[] = [];
   let busyMs = 0;
   let next = 0;
   let lastPostMs = performance.now();
 
-  const flush = () => {
-    if (places.length === 0) return;
-    post({ kind: "ended", group, places, outcomes, busyMs });
+  const flush = (last: boolean) => {
+    post({ kind: "ended", group, places, outcomes, busyMs, last });
     places = [];
     outcomes = [];
     busyMs = 0;
@@ -227,6 +273,7 @@ async function runGroup({ call, concurrency, atWork, post }: FunctionLanes, { gr
       const place = next++;
       const item = items[place];
       if (item === undefined) return;
+      if (Atomics.compareExchange(states, placeAt(group, place), placeFree, placeStarted) !== placeFree) continue;
       const sinceMs = performance.now();
       atWork[laneNumber * 2 + 1] = performance.timeOrigin + sinceMs;
       atWork[laneNumber * 2] = group * begunItemsMax + place + 1;
@@ -236,11 +283,16 @@ async function runGroup({ call, concurrency, atWork, post }: FunctionLanes, { gr
       busyMs += now - sinceMs;
       places.push(place);
       outcomes.push(outcome);
-      if (now - lastPostMs > groupMs) flush();
+      if (now - lastPostMs > groupMs) flush(false);
     }
   };
+  // What has ended need not wait for a neighbour that takes its time.
+  const flushing = setInterval(() => {
+    if (places.length > 0) flush(false);
+  }, groupMs);
   await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, (_, laneNumber) => lane(laneNumber)));
-  flush();
+  clearInterval(flushing);
+  flush(true);
 }
 
 /** Everything on the caller's thread: breakpoints work, a hang hangs. */
@@ -270,9 +322,11 @@ async function onThisThread(task: FunctionTask, { host, artifactPath, itemTimeou
     wake() {
       for (; running < task.concurrency; running++) setImmediate(() => void lane());
     },
+    notBegun: () => [],
     unbegun: () => [],
     // What hangs here hangs its caller too; what waits for ever ends by the race with its limit.
     overdue: () => [],
+    narrow: () => undefined,
     queues: () => ({ function: running }),
     close: async () => {
       closed = true;

@@ -45,7 +45,7 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
   const fetcher = createFetcher({ host, downloader, concurrency: download.concurrency, onProgress: pump });
 
   /** Begun and not yet in a batch: enough to fill the next one while this thread is busy elsewhere. */
-  const decodingMax = sessions.rowsMax + 4 * nativeThreads;
+  let decodingMax = sessions.rowsMax + 4 * nativeThreads;
   let beginning = 0;
   let upstreamEnded = false;
   let drained = true;
@@ -98,7 +98,15 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
       pump();
     },
     grant: fetcher.grant,
+    notBegun: fetcher.items,
     unbegun: fetcher.forget,
+    narrow(share) {
+      const rows = Math.max(1, Math.floor(sessions.rowsMax * share));
+      decodingMax = Math.max(1, Math.floor((sessions.rowsMax + 4 * nativeThreads) * share));
+      fetcher.narrow(share);
+      decoders.narrow(rows);
+      pump();
+    },
     overdue: (limitMs) => [...decoders.overdue(), ...sessions.overdue(limitMs)],
     queues: () => ({
       host: fetcher.waitingForHost,
@@ -214,7 +222,9 @@ async function onThisThread(task: InferenceTask, context: ExecutorContext): Prom
     outputs: model.outputs,
     wake,
     grant: fetcher.grant,
+    notBegun: fetcher.items,
     unbegun: fetcher.forget,
+    narrow: fetcher.narrow,
     overdue: () => [],
     queues: () => ({ host: fetcher.waitingForHost, download: fetcher.downloading, preprocess: fetcher.waiting }),
     close: once(async () => {

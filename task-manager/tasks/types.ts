@@ -29,6 +29,8 @@ export interface Host {
   error(item: WorkItem, error: WorkError): void;
   /** Not tried, given back. */
   returned(item: WorkItem, cause: ReturnCause, host?: { readonly name: string; readonly retryAfterMs: number | null }): void;
+  /** The size of an item that is much larger than the others, known before it is here. */
+  sized(item: WorkItem, bytes: number): void;
   /** Busy and waiting time of `items` items in a stage. */
   stage(name: Stage, items: number, busyMs: number, waitMs: number): void;
   /** How downloads of these hosts went since they were last told of; told at once. */
@@ -36,6 +38,12 @@ export interface Host {
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
   /** The process can no longer be trusted (thread died, native code hangs): what is held is given back, and it ends. */
   fatal(message: string, exitCode: number): void;
+}
+
+/** Items in one call that hangs: of several, any one may be the reason. */
+export interface Overdue {
+  readonly items: readonly WorkItem[];
+  readonly stage: Stage;
 }
 
 /** Runs items of one task: inference, function. Native and user code is on other threads than the caller's. */
@@ -48,10 +56,14 @@ export interface Executor {
   readonly outputs: readonly TensorShape[];
   /** There is more to take, or (`upstreamEnded`) nothing more is coming for now: part-full batches may leave. */
   wake(upstreamEnded: boolean): void;
-  /** Forget what was taken and not begun; returns those items. Begun ones go on to their end. */
+  /** What was taken and no native or user code has seen, announced as begun or not. */
+  notBegun(): readonly WorkItem[];
+  /** Forgets those of them that are selected, downloads included; returns them. The others go on to their end. */
   unbegun(select: (item: WorkItem) => boolean): readonly WorkItem[];
-  /** Items that native or user code has been busy with for longer than this; the ones to blame for a hang. */
-  overdue(limitMs: number): readonly WorkItem[];
+  /** What native or user code has been busy with for longer than this. */
+  overdue(limitMs: number): readonly Overdue[];
+  /** Batches, and items in flight, at this share of what they usually are, but one at least; 1: as usual. */
+  narrow(share: number): void;
   /** What may be asked of a host from now on. Absent where nothing is downloaded. */
   readonly grant?: (grant: HostGrant) => void;
   /** Items waiting before each stage. */

@@ -10,6 +10,7 @@ export interface RecordingHost extends Host {
   readonly groups: number[][];
   readonly stages: Partial<Record<Stage, { items: number; busyMs: number; waitMs: number }>>;
   readonly hostReports: HostReport[];
+  readonly sizes: Map<number, number>;
   readonly fatals: string[];
   add(inputs: readonly JsonValue[]): void;
   /** Resolves once the condition holds; it is looked at after every piece of news. */
@@ -42,6 +43,7 @@ export function createRecordingHost(options: RecordingHostOptions = {}): Recordi
     groups: [],
     stages: {},
     hostReports: [],
+    sizes: new Map(),
     fatals: [],
     add(inputs) {
       for (const input of inputs) queue.push({ assignment: 1, index: added++, input });
@@ -81,6 +83,11 @@ export function createRecordingHost(options: RecordingHostOptions = {}): Recordi
       total.items += items;
       total.busyMs += busyMs;
       total.waitMs += waitMs;
+    },
+    sized(item, bytes) {
+      if (host.sizes.has(item.index)) throw new Error(`the size of item ${item.index} was told twice`);
+      host.sizes.set(item.index, bytes);
+      news();
     },
     hosts(reports) {
       host.hostReports.push(...reports);
