@@ -1,5 +1,5 @@
 import { fork, type ChildProcess } from "node:child_process";
-import { createWriteStream } from "node:fs";
+import { createWriteStream, type WriteStream } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -11,6 +11,8 @@ import { LaunchError } from "./types.ts";
 
 /** What is kept of a Task Manager's stdout and stderr: a function that prints for ever must not fill the disk. */
 const logBytesMax = 10_000_000;
+/** Of that, before it is known where to. */
+const earlyBytesMax = 65_536;
 
 export interface LocalOptions {
   /** Cache of artifacts by content, shared with the orchestrator so that nothing travels. */
@@ -33,8 +35,9 @@ export function localBackend(options: LocalOptions): Backend {
       const cwd = await mkdtemp(path.join(await workDirectory, `${spec.name}-`));
       const child = start(spec, cwd, options.artifactDirectory);
       await spawned(child);
-      keepLog(child, spec.logPath);
-      const launched: LaunchedTaskManager = { channel: channelTo(child), exited: exitOf(child) };
+      const logTo = keepLog(child);
+      if (spec.logPath !== null) logTo(spec.logPath);
+      const launched: LaunchedTaskManager = { channel: channelTo(child), exited: exitOf(child), logTo };
       processes.set(launched, child);
       void launched.exited.then(async () => {
         processes.delete(launched);
@@ -107,19 +110,33 @@ function channelTo(child: ChildProcess): Channel<OrchestratorMessage, TaskManage
   };
 }
 
-/** Read for ever, kept up to the limit: a full pipe would stop the Task Manager. */
-function keepLog(child: ChildProcess, logPath: string | null): void {
-  const log = logPath === null ? null : createWriteStream(logPath, { flags: "a", mode: 0o600 });
-  // A full disk is the journal's to report.
-  log?.on("error", () => undefined);
+/** Read for ever, kept up to the limit: a full pipe would stop the Task Manager. Returns the way to another file. */
+function keepLog(child: ChildProcess): (path: string) => void {
+  let log: WriteStream | undefined;
+  let logPath = "";
   let kept = 0;
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.on("data", (chunk: Buffer) => {
-      if (kept > logBytesMax) return;
-      kept += chunk.length;
-      log?.write(chunk);
-      if (kept > logBytesMax) log?.write(`\n[more than ${logBytesMax} bytes: the rest is not kept]\n`);
-    });
-  }
+  /** Printed while there was no file. */
+  let early: Buffer[] = [];
+  const keep = (chunk: Buffer) => {
+    const limit = log === undefined ? earlyBytesMax : logBytesMax;
+    if (kept > limit) return;
+    kept += chunk.length;
+    if (log === undefined) early.push(chunk);
+    else log.write(chunk);
+    if (kept > limit) log?.write(`\n[more than ${limit} bytes: the rest is not kept]\n`);
+  };
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", keep);
   child.once("close", () => log?.end());
+  return (path) => {
+    if (path === logPath) return;
+    log?.end();
+    logPath = path;
+    log = createWriteStream(path, { flags: "a", mode: 0o600 });
+    // A full disk is the journal's to report.
+    log.on("error", () => undefined);
+    kept = 0;
+    for (const chunk of early) keep(chunk);
+    early = [];
+    if (child.exitCode !== null || child.signalCode !== null) log.end();
+  };
 }

@@ -39,7 +39,8 @@ export function sequentialBackend(options: SequentialOptions): Backend {
         createExecutor,
         exit,
       });
-      const launched = { channel: pair.orchestrator, exited };
+      // What it prints is the orchestrator's own output.
+      const launched = { channel: pair.orchestrator, exited, logTo: () => undefined };
       ends.set(launched, () => exit(0));
       return launched;
     },

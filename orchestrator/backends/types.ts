@@ -11,6 +11,8 @@ export interface LaunchedTaskManager {
   readonly channel: Channel<OrchestratorMessage, TaskManagerMessage>;
   /** Resolves once it is certainly gone; never rejects. */
   readonly exited: Promise<ExitInfo>;
+  /** From now on, what it prints goes there: its next user has logs of its own. */
+  logTo(path: string): void;
 }
 
 export interface LaunchSpec {
@@ -18,7 +20,7 @@ export interface LaunchSpec {
   readonly name: string;
   /** Environment on top of the orchestrator's own. */
   readonly env: Readonly<Record<string, string>>;
-  /** Where what it prints goes, at most `logBytesMax` of it. */
+  /** Where what it prints goes; null: not known yet, `logTo` will say. */
   readonly logPath: string | null;
   /** Limit of its resident memory as far as the backend can set one; null: none. */
   readonly maxRamMb: number | null;
@@ -35,7 +37,7 @@ export interface BackendSupports {
 export interface Backend {
   readonly name: string;
   readonly supports: BackendSupports;
-  /** Most Task Managers that it can run at once. */
+  /** Most Task Managers that one job can use at once. */
   readonly taskManagersMax: number;
   /** @throws LaunchError when none can be started now (`retryable`) or ever. */
   launch(spec: LaunchSpec): Promise<LaunchedTaskManager>;

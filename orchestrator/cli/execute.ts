@@ -4,7 +4,7 @@ import { createProgressLine } from "../observe/progress.ts";
 import { summaryText } from "../observe/summary.ts";
 import { outcomeLine } from "../results/outcome-line.ts";
 import type { Outcome } from "../results/types.ts";
-import { executeJob, type ExecuteOptions } from "../service/execute-job.ts";
+import { executeAlone, type ExecuteOptions } from "../service/execute-job.ts";
 import type { PreparedJob } from "../service/prepare-job.ts";
 import { createStopSwitch, type StopSwitch } from "../service/stop-switch.ts";
 import { exitCodeOf, exitCodes } from "./exit-codes.ts";
@@ -25,7 +25,7 @@ export async function executeForCommand(
   const unlisten = listenToSignals(stop, (text) => line.say(text));
   const prints = job.output.kind === "print" && !flags.json;
   try {
-    const result = await executeJob(job, {
+    const result = await executeAlone(job, {
       ...options,
       cwd: process.cwd(),
       cacheDir: defaultCacheDir(process.env),
@@ -35,6 +35,7 @@ export async function executeForCommand(
       onProgress: flags.quiet ? null : (progress) => line.show(progress),
       onStored: prints ? printer(stop) : null,
       onNote: (text) => line.say(`Note: ${text}`),
+      onHome: null,
     });
     line.end();
     if (!flags.quiet) process.stderr.write(`${summaryText(result.summary)}\n`);

@@ -18,6 +18,8 @@ export interface PoolListener {
 export interface Pool {
   readonly allowance: number;
   listen(listener: PoolListener): void;
+  /** How many Task Managers would have something to do, whatever the allowance is. */
+  want(taskManagers: number): void;
   launch(id: TaskManagerId): void;
   send(id: TaskManagerId, message: Extract<OrchestratorMessage, { kind: "assign" | "reclaim" | "cancel" }>): void;
   release(id: TaskManagerId, how: "keep" | "drain" | "kill"): void;

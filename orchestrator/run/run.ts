@@ -1,7 +1,7 @@
 import { openSync, closeSync, fsyncSync, writeSync } from "node:fs";
 import path from "node:path";
 import type { ItemError, ItemResult, JsonValue, Ranges, StageTimes } from "../../task-manager/protocol.ts";
-import { assignmentBytesMax } from "../../task-manager/protocol.ts";
+import { assignmentBytesMax, hostOf } from "../../task-manager/protocol.ts";
 import type { ItemSource, SourceItem } from "../inputs/types.ts";
 import type { Home, Outcome } from "../results/types.ts";
 import { pushRange, rangesFromSorted } from "../scheduler/ranges.ts";
@@ -16,7 +16,7 @@ import type {
   StopReason,
   TaskManagerId,
 } from "../scheduler/types.ts";
-import { hostNumber, hostOf } from "./hosts.ts";
+import { hostNumber } from "./hosts.ts";
 import { createPayloads, inputBytes } from "./payloads.ts";
 import type { ItemMessage, Pool } from "./pool.ts";
 
@@ -94,6 +94,9 @@ export function startRun(options: RunOptions): Run {
   let inputEnded = false;
   let wanted = 0;
   let reading = false;
+  /** Fewer than that are not worth a Task Manager of their own. */
+  let itemsPerTaskManager = plan.sizing.kind === "fixed" ? Math.min(...plan.sizing.sizes) : 1;
+  let toldTaskManagers = -1;
   let wakeTimer: NodeJS.Timeout | undefined;
   let finish: (end: RunEnd) => void = () => undefined;
   let fail: (error: unknown) => void = () => undefined;
@@ -124,6 +127,7 @@ export function startRun(options: RunOptions): Run {
     const { commands, wakeAtMs } = scheduler.step(event, nowMs);
     observer.stepped(event, nowMs, commands);
     for (const command of commands) carryOut(command, brought);
+    sayWhatIsWanted();
     clearTimeout(wakeTimer);
     if (wakeAtMs !== null && !finished) wakeTimer = setTimeout(() => step({ kind: "clock" }), Math.max(0, wakeAtMs - elapsedMs()));
   }
@@ -158,6 +162,17 @@ export function startRun(options: RunOptions): Run {
           makespanMs: elapsedMs(),
         });
     }
+  }
+
+  /** What the run could use; what it gets is for the pool to say, which knows the other runs. */
+  function sayWhatIsWanted(): void {
+    const { running, waiting, setAside } = scheduler.counts;
+    const unread = inputEnded ? 0 : (source.remaining() ?? Infinity);
+    const useful = Math.ceil((running + waiting + setAside + unread) / itemsPerTaskManager);
+    const taskManagers = Math.min(plan.taskManagersMax, useful);
+    if (taskManagers === toldTaskManagers) return;
+    toldTaskManagers = taskManagers;
+    pool.want(taskManagers);
   }
 
   /** Answers one `read` command with one event, once there is room for what it brings. */
@@ -244,7 +259,9 @@ export function startRun(options: RunOptions): Run {
     };
     for (let pair = 0; pair < items.length; pair += 2) {
       for (let index = items[pair] ?? 0; index < (items[pair + 1] ?? 0); index++) {
-        const input = payloads.get(index)?.input ?? null;
+        const item = payloads.get(index);
+        if (item === undefined) throw new Error(`item ${index} is to be handed out, but it has ended or was never read`);
+        const { input } = item;
         const itemBytes = inputBytes(input);
         if (bytes + itemBytes > assignmentBytesMax) send();
         bytes += itemBytes;
@@ -327,7 +344,10 @@ export function startRun(options: RunOptions): Run {
   }
 
   pool.listen({
-    joined: (id, { room, lanes }) => step({ kind: "task-manager-joined", id, room, lanes }),
+    joined(id, { room, lanes }) {
+      if (plan.sizing.kind === "guided") itemsPerTaskManager = lanes;
+      step({ kind: "task-manager-joined", id, room, lanes });
+    },
     launchEnded(id, reason, message) {
       if (finished) return;
       observer.log("warn", message);

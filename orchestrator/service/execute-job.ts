@@ -2,7 +2,6 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import { createBackend } from "../backends/create-backend.ts";
 import type { Backend } from "../backends/types.ts";
 import { openSource } from "../inputs/open-source.ts";
 import type { ItemSource } from "../inputs/types.ts";
@@ -15,11 +14,14 @@ import { openRunLog } from "../observe/run-log.ts";
 import { createSummaryGatherer, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
 import { exportResults } from "../results/export.ts";
 import { openHome } from "../results/home.ts";
+import { reasonOf } from "../results/journal.ts";
 import { readOutcomes } from "../results/read-outcomes.ts";
 import type { Home, Outcome } from "../results/types.ts";
+import type { SchedulerPlan } from "../scheduler/types.ts";
 import { quarantineFile, startRun, type Run, type RunEnd } from "../run/run.ts";
 import { planOf } from "./plan-of.ts";
-import { createPool, type ServicePool } from "./pool.ts";
+import type { RunNeeds, RunPool } from "./pool.ts";
+import { createService, type Service } from "./service.ts";
 import type { StopSwitch } from "./stop-switch.ts";
 
 const progressEveryMs = 200;
@@ -33,6 +35,7 @@ export interface ExecuteOptions {
   readonly retryFailed: boolean;
   readonly takeOver: boolean;
   readonly cwd: string;
+  /** Cache of artifacts by content. */
   readonly cacheDir: string;
   readonly stdin: NodeJS.ReadableStream;
   /** The job as it is recorded: secrets as references. */
@@ -42,6 +45,8 @@ export interface ExecuteOptions {
   /** What was just stored; the next is waited for. */
   readonly onStored: ((outcomes: readonly Outcome[]) => Promise<void> | void) | null;
   readonly onNote: ((text: string) => void) | null;
+  /** The home is open: its results can be read. */
+  readonly onHome: ((home: string) => void) | null;
 }
 
 /** How a run ended, and the way to its results. */
@@ -58,25 +63,33 @@ export interface RunResult {
   inOrder(): AsyncIterable<Outcome>;
 }
 
+/** A service with one job in it. */
+export async function executeAlone(job: ResolvedJob, options: ExecuteOptions): Promise<RunResult> {
+  const service = createService({ taskManagersMax: job.taskManagers, cacheDir: options.cacheDir });
+  try {
+    return await executeJob(job, service, options);
+  } finally {
+    await service.close();
+  }
+}
+
 /**
  * Runs one job from its files to its summary.
  * @throws SplitrunError for all that is wrong before the run starts; afterwards it resolves, with a state.
  */
-export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Promise<RunResult> {
+export async function executeJob(job: ResolvedJob, service: Service, options: ExecuteOptions): Promise<RunResult> {
   const startedAt = new Date();
   const startedMs = performance.now();
   const prepared = await prepareArtifacts(job, { cacheDir: options.cacheDir });
+  const backend = await service.backend(job.backend.kind);
+  const plan = planOf(job, backend, randomBytes(4).readUInt32LE());
   const source = await openSource(job.input, {
     baseDir: job.baseDir,
     bucket: null,
     stdin: options.stdin,
     itemKind: job.task.kind === "inference" ? "image" : "value",
   });
-  const backend = await createBackend(job.backend.kind, {
-    artifactDirectory: options.cacheDir,
-    taskManagersMax: job.taskManagers,
-  });
-  const pool = poolFor(job, prepared, backend);
+  const pool = service.pool.open(needsOf(job, prepared, backend, plan));
   const runId = newRunId(startedAt);
   let opening: Promise<Home> | undefined;
   const open = () =>
@@ -92,22 +105,23 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
   try {
     // Refused by its first Task Manager, a task that cannot work leaves nothing behind. A home that is there already
     // is read meanwhile.
-    const warming = pool.warm();
+    const warming = warmUnlessStopped(pool, options.stop);
     if (options.mode === "resume") await Promise.allSettled([warming, open()]);
-    const { stageLanes } = await warming;
+    const stageLanes = await warming;
     const home = await (opening ?? open());
+    options.onHome?.(home.dir);
     for (const note of home.notes) options.onNote?.(note);
     const runDir = await prepareRunDir(home, runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = await home.list(source);
     try {
-      return await runInHome({ job, options, home, pool, backend, source: list, stageLanes, runDir, runId, startedAt, startedMs });
+      return await runInHome({ job, options, plan, home, pool, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
       await list.close();
     }
   } finally {
     await source.close();
-    await pool.close();
+    pool.close();
     await opening?.then(
       (home) => home.close(),
       () => undefined,
@@ -115,12 +129,21 @@ export async function executeJob(job: ResolvedJob, options: ExecuteOptions): Pro
   }
 }
 
+/** A job that was stopped before its turn came needs nobody. */
+async function warmUnlessStopped(pool: RunPool, stop: StopSwitch): Promise<Prepared["stageLanes"]> {
+  const ready = pool.warm();
+  const first = await Promise.race([ready, stop.requested]);
+  // What becomes of it when the run closes its part of the pool is no news.
+  ready.catch(() => undefined);
+  return first?.stageLanes ?? {};
+}
+
 interface Prepared {
   readonly job: ResolvedJob;
   readonly options: ExecuteOptions;
+  readonly plan: SchedulerPlan;
   readonly home: Home;
-  readonly pool: ServicePool;
-  readonly backend: Backend;
+  readonly pool: RunPool;
   readonly source: ItemSource;
   /** Items that each stage of one Task Manager works on at once. */
   readonly stageLanes: Readonly<Record<string, number>>;
@@ -131,8 +154,7 @@ interface Prepared {
 }
 
 async function runInHome(prepared: Prepared): Promise<RunResult> {
-  const { job, options, home, pool, backend, source, runDir } = prepared;
-  const plan = planOf(job, backend, randomBytes(4).readUInt32LE());
+  const { job, options, plan, home, pool, source, runDir } = prepared;
   const log = openRunLog(path.join(runDir, "logs", "orchestrator.log"));
   const events = openEventsLog(path.join(runDir, "events.jsonl"), plan, (message) => log.log("warn", message));
   const gatherer = createSummaryGatherer();
@@ -165,7 +187,8 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     await home.finish({ complete: end.state === "completed" });
     const output = await writeOutput(job, home);
     const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs });
-    await writeFile(path.join(runDir, "summary.json"), `${JSON.stringify(summary, null, 2)}\n`, { mode: 0o600 });
+    const unwritten = await writeSummary(runDir, summary);
+    if (unwritten !== null) options.onNote?.(unwritten);
     return {
       state: summary.state,
       counts: summary.counts,
@@ -181,18 +204,23 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   }
 }
 
-function poolFor(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend): ServicePool {
-  return createPool({
+function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend, { taskManagersMax }: SchedulerPlan): RunNeeds {
+  return {
     backend,
-    task: prepared.task,
+    settings: {
+      task: prepared.task,
+      env: taskManagerEnvironment(job, process.env),
+      maxRamMb: job.resources.maxRamPerWorkerMb,
+      reportMs: job.heartbeat.reportMs,
+      heartbeatMs: job.heartbeat.everyMs,
+      itemTimeoutMs: job.timeouts.itemMs,
+      faults: job.faults,
+    },
     artifacts: prepared.artifacts,
-    allowance: job.taskManagers,
-    env: taskManagerEnvironment(job, process.env),
-    maxRamMb: job.resources.maxRamPerWorkerMb,
-    reportMs: job.heartbeat.reportMs,
-    heartbeatMs: job.heartbeat.everyMs,
-    itemTimeoutMs: job.timeouts.itemMs,
-  });
+    taskManagersMax,
+    share: job.share,
+    priority: job.priority,
+  };
 }
 
 /** `20261121-143005-9f3c`: sorts by time, and two runs of one second differ. */
@@ -240,6 +268,17 @@ function reportProgress(run: Run, stored: () => number, { onProgress }: ExecuteO
   const measure = createProgressMeter();
   const timer = setInterval(() => onProgress(measure(run, stored())), progressEveryMs);
   return () => clearInterval(timer);
+}
+
+/** Why it could not be written, if so: what counts is in the journal, and a full disk must not hide how the run ended. */
+async function writeSummary(runDir: string, summary: Summary): Promise<string | null> {
+  const file = path.join(runDir, "summary.json");
+  try {
+    await writeFile(file, `${JSON.stringify(summary, null, 2)}\n`, { mode: 0o600 });
+    return null;
+  } catch (error) {
+    return `${file} could not be written: ${reasonOf(error)}.`;
+  }
 }
 
 /** The journal is JSONL in the order of completion; what else the job wants is written from it. */

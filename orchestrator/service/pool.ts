@@ -1,312 +1,394 @@
-import { open } from "node:fs/promises";
+import { createHash } from "node:crypto";
 import path from "node:path";
-import type { OrchestratorMessage, TaskManagerMessage, TaskSpec, TensorShape } from "../../task-manager/protocol.ts";
-import { protocolVersion } from "../../task-manager/protocol.ts";
-import type { Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
+import type { TaskManagerMessage } from "../../task-manager/protocol.ts";
+import type { Backend, ExitInfo } from "../backends/types.ts";
 import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
-import type { Pool, PoolListener } from "../run/pool.ts";
+import type { ItemMessage, Pool, PoolListener } from "../run/pool.ts";
 import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
+import { DiedError, exitText, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
+import { createStock, NotWantedError, type StockedTaskManager } from "./stock.ts";
+import { Turns, type Contender } from "./turns.ts";
 
-/** From the launch to `configured`; a model of gigabytes takes its time. */
-const readyTimeoutMs = 120_000;
-/** After a request to end, before it is ended. */
-const drainTimeoutMs = 30_000;
-const artifactChunkBytes = 512 * 1024;
 const warmTriesMax = 3;
+/** Lines that are kept of Task Managers that start before somebody listens. */
+const earlyLinesMax = 100;
+const tasksThatWorkMax = 1_000;
 
 export interface PoolOptions {
+  /** At once, over all runs; those that start and those that end count. */
+  readonly taskManagersMax: number;
+}
+
+/** What one run needs. */
+export interface RunNeeds {
   readonly backend: Backend;
-  readonly task: TaskSpec;
-  /** Local files of the task's artifacts by sha256. */
-  readonly artifacts: ReadonlyMap<string, { readonly path: string }>;
-  readonly allowance: number;
-  readonly env: Readonly<Record<string, string>>;
-  readonly maxRamMb: number | null;
-  readonly reportMs: number;
-  readonly heartbeatMs: number;
-  readonly itemTimeoutMs: number;
+  readonly settings: TaskManagerSettings;
+  readonly artifacts: ArtifactFiles;
+  readonly taskManagersMax: number;
+  readonly share: number;
+  readonly priority: number;
 }
 
-export interface ReadyTaskManager {
-  readonly lanes: number;
-  readonly room: number;
-  /** Items that each stage works on at once. */
-  readonly stageLanes: Readonly<Record<string, number>>;
-  readonly inputs: readonly TensorShape[];
-  readonly outputs: readonly TensorShape[];
-}
-
-/** One Task Manager as the pool sees it, from its launch to its end. */
-interface Member {
-  readonly name: string;
-  readonly launched: LaunchedTaskManager;
-  readonly ready: ReadyTaskManager;
-  /** The run's number for it; null: warm, waiting to be given to a run. */
-  id: TaskManagerId | null;
-  ending: boolean;
-}
-
-export interface ServicePool extends Pool {
+/** A run's part of the pool. */
+export interface RunPool extends Pool {
   /**
-   * Starts one Task Manager ahead of the run, so that a task that cannot work is refused before anything is made.
-   * @throws SplitrunError with the refusal's code and field.
+   * Has one Task Manager ready ahead of the run, so that a task that cannot work is refused before anything is made.
+   * Waits for its turn; where the task is known to work there is nothing to wait for.
+   * @throws SplitrunError with the refusal's code and field, or LAUNCH_FAILED
    */
   warm(): Promise<ReadyTaskManager>;
   /** Directory for the Task Managers' logs, once there is one. */
   logTo(directory: string): void;
+  /** The run is over: what it has goes back. */
+  close(): void;
+}
+
+/** All Task Managers of a service, and who may have how many of them. */
+export interface ServicePool {
+  open(needs: RunNeeds): RunPool;
   close(): Promise<void>;
 }
 
-/** Starts Task Managers on a backend, gives them the task and its artifacts, and hands them to the run. */
-export function createPool(options: PoolOptions): ServicePool {
-  const { backend } = options;
-  const members = new Map<TaskManagerId, Member>();
-  /** Everything that runs, ready or not. */
-  const running = new Set<LaunchedTaskManager>();
-  const warmMembers: Member[] = [];
-  let listener: PoolListener | undefined;
-  let logDirectory: string | null = null;
-  let started = 0;
-  let closing = false;
-  let onWarmLog: string[] = [];
+/** A Task Manager at a run. */
+interface Member {
+  readonly taskManager: StockedTaskManager;
+  readonly id: TaskManagerId;
+  /** Its runs number their assignments from 0 each; a late word about those of an earlier run must not be taken for this one's. */
+  readonly assignmentsFrom: number;
+  /** What it did for runs before this one. */
+  readonly cpuBeforeMs: number;
+  draining: boolean;
+}
 
-  async function start(): Promise<Member> {
-    const name = `tm-${++started}`;
-    const launched = await backend.launch({
-      name,
-      env: options.env,
-      logPath: logDirectory === null ? null : path.join(logDirectory, `${name}.log`),
-      maxRamMb: options.maxRamMb,
+interface RunState {
+  readonly needs: RunNeeds;
+  readonly key: string;
+  readonly members: Map<TaskManagerId, Member>;
+  readonly launching: Map<TaskManagerId, AbortController>;
+  readonly closed: AbortController;
+  warm: StockedTaskManager | "starting" | null;
+  wanted: number;
+  allowance: number;
+  listener: PoolListener | undefined;
+  logDirectory: string | null;
+  earlyLines: string[];
+}
+
+/** Starts Task Managers, gives them their task, hands them to runs, and divides them among the runs. */
+export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
+  const runs = new Set<RunState>();
+  const tasksThatWork = new Map<string, ReadyTaskManager>();
+  const turns = new Turns<RunState>(taskManagersMax);
+  const stock = createStock({ taskManagersMax, onReady: (tookMs) => turns.started(tookMs), onChange: divideSoon });
+  const onDivided = new Set<() => void>();
+  let dividing = false;
+  let turnTimer: NodeJS.Timeout | undefined;
+
+  // ---- who may have how many ----
+
+  function divideSoon(): void {
+    if (dividing) return;
+    dividing = true;
+    setImmediate(() => {
+      dividing = false;
+      divide();
     });
-    running.add(launched);
-    void launched.exited.then(() => running.delete(launched));
-    if (closing) await backend.stop(launched);
-    const ready = await becomeReady(launched, name);
-    const member: Member = { name, launched, ready, id: null, ending: false };
-    void launched.exited.then((exit) => gone(member, exit));
-    return member;
+  }
+
+  /** Only what has been given back is given away. */
+  function divide(): void {
+    const contenders = new Map([...runs].map((run) => [run, contenderOf(run)]));
+    const { shares, againInMs } = turns.divide(contenders, performance.now());
+    clearTimeout(turnTimer);
+    if (againInMs !== null) turnTimer = setTimeout(divideSoon, Math.max(1, againInMs));
+    const all = [...runs].map((run, at) => ({ run, share: shares[at] ?? 0 }));
+    for (const { run, share } of all) if (share < run.allowance) allow(run, share);
+    let free = taskManagersMax - stock.ending - all.reduce((sum, { run }) => sum + Math.max(run.allowance, heldBy(run)), 0);
+    for (const { run, share } of all) {
+      const taken = Math.max(run.allowance, heldBy(run));
+      const allowed = Math.min(share, taken + Math.max(0, free));
+      if (allowed <= run.allowance) continue;
+      free -= Math.max(0, allowed - taken);
+      allow(run, allowed);
+    }
+    for (const listener of onDivided) listener();
+  }
+
+  function allow(run: RunState, taskManagers: number): void {
+    run.allowance = taskManagers;
+    if (taskManagers === 0) putBackWarm(run);
+    run.listener?.allowance(taskManagers);
+  }
+
+  function putBackWarm(run: RunState): void {
+    if (run.warm === null || run.warm === "starting") return;
+    const taskManager = run.warm;
+    run.warm = null;
+    stock.keep(taskManager);
+  }
+
+  /** @throws NotWantedError once the run is over */
+  function turnOf(run: RunState): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const over = run.closed.signal.aborted;
+        if (!over && run.allowance === 0) return;
+        onDivided.delete(look);
+        if (over) reject(new NotWantedError());
+        else resolve();
+      };
+      onDivided.add(look);
+      look();
+    });
+  }
+
+  // ---- Task Managers of a run ----
+
+  async function warm(run: RunState): Promise<ReadyTaskManager> {
+    const known = tasksThatWork.get(run.key);
+    if (known !== undefined) return known;
+    await turnOf(run);
+    run.warm = "starting";
+    try {
+      const taskManager = await obtainDespiteDeaths(run);
+      taskManager.user = { message: () => undefined, gone: () => void (run.warm = null) };
+      run.warm = taskManager;
+      if (run.allowance === 0) putBackWarm(run);
+      return taskManager.ready;
+    } catch (error) {
+      run.warm = null;
+      throw error;
+    } finally {
+      divideSoon();
+    }
   }
 
   /** Nobody but chance ends a Task Manager several times before it has even begun. */
-  async function startDespiteDeaths(): Promise<Member> {
+  async function obtainDespiteDeaths(run: RunState): Promise<StockedTaskManager> {
     for (let tries = 1; ; tries++) {
       try {
-        return await start();
+        return await obtain(run, run.closed.signal);
       } catch (error) {
         if (!(error instanceof DiedError) || tries >= warmTriesMax) throw error;
       }
     }
   }
 
-  /** Hello, configure, the artifacts that it lacks, configured. */
-  function becomeReady(launched: LaunchedTaskManager, name: string): Promise<ReadyTaskManager> {
-    const { channel } = launched;
-    return new Promise((resolve, reject) => {
-      let settled = false;
-      const timer = setTimeout(
-        () => fail(new LaunchError(`${name} was not ready within ${readyTimeoutMs / 1000} s`, { reason: "throttled" })),
-        readyTimeoutMs,
-      );
-      const fail = (error: Error) => {
-        if (settled) return;
-        settled = true;
-        clearTimeout(timer);
-        void backend.stop(launched);
-        reject(error);
-      };
-      void launched.exited.then((exit) => fail(new DiedError(`${name} ended while it started (${exitText(exit)})`)));
-      channel.onMessage((message) => {
-        if (settled) return;
-        switch (message.kind) {
-          case "hello":
-            if (message.protocol !== protocolVersion) {
-              return fail(new LaunchError(`${name} speaks protocol ${message.protocol}, not ${protocolVersion}`, { reason: "refused" }));
-            }
-            return void channel.send(configureMessage());
-          case "need":
-            return void sendArtifacts(channel, message.artifacts).catch(fail);
-          case "refused":
-            return fail(new SplitrunError(`${message.field}: ${message.message}`, { code: message.code, field: message.field }));
-          case "configured":
-            settled = true;
-            clearTimeout(timer);
-            return resolve(message);
-          case "log":
-            return log(name, message.level, message.message);
-          default:
-            return undefined;
-        }
-      });
+  async function obtain(run: RunState, signal: AbortSignal): Promise<StockedTaskManager> {
+    const { backend, settings, artifacts } = run.needs;
+    const taskManager = await stock.obtain({
+      key: run.key,
+      backend,
+      settings,
+      artifacts,
+      signal,
+      logPath: (name) => (run.logDirectory === null ? null : path.join(run.logDirectory, `${name}.log`)),
+      log: (level, message) => log(run, level, message),
     });
+    rememberThatItWorks(run.key, taskManager.ready);
+    return taskManager;
   }
 
-  function configureMessage(): OrchestratorMessage {
-    return {
-      kind: "configure",
-      task: options.task,
-      reportMs: options.reportMs,
-      heartbeatMs: options.heartbeatMs,
-      itemTimeoutMs: options.itemTimeoutMs,
-      profile: "off",
-      faults: null,
-      memoryLimitMb: options.maxRamMb,
-    };
+  function rememberThatItWorks(key: string, ready: ReadyTaskManager): void {
+    tasksThatWork.set(key, ready);
+    const [oldest] = tasksThatWork.keys();
+    if (tasksThatWork.size > tasksThatWorkMax && oldest !== undefined) tasksThatWork.delete(oldest);
   }
 
-  async function sendArtifacts(channel: LaunchedTaskManager["channel"], needed: readonly string[]): Promise<void> {
-    for (const sha256 of needed) {
-      const artifact = options.artifacts.get(sha256);
-      if (artifact === undefined) throw new LaunchError(`an artifact that is not of this task was asked for: ${sha256}`, { reason: "refused" });
-      const file = await open(artifact.path);
-      try {
-        const { size } = await file.stat();
-        const buffer = Buffer.alloc(artifactChunkBytes);
-        for (let offset = 0; offset < size; ) {
-          const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
-          const data = buffer.toString("base64", 0, bytesRead);
-          await channel.send({ kind: "artifact", sha256, offset, data, last: offset + bytesRead >= size });
-          offset += bytesRead;
-        }
-      } finally {
-        await file.close();
-      }
+  function launch(run: RunState, id: TaskManagerId): void {
+    if (run.warm !== null && run.warm !== "starting") {
+      const taskManager = run.warm;
+      run.warm = null;
+      return bind(run, id, taskManager);
     }
+    const notWanted = new AbortController();
+    run.launching.set(id, notWanted);
+    obtain(run, notWanted.signal).then(
+      (taskManager) => {
+        run.launching.delete(id);
+        bind(run, id, taskManager);
+      },
+      (error: unknown) => {
+        run.launching.delete(id);
+        divideSoon();
+        if (!(error instanceof NotWantedError)) run.listener?.launchEnded(id, launchFailure(error), messageOf(error));
+      },
+    );
   }
 
-  function bind(member: Member, id: TaskManagerId): void {
-    member.id = id;
-    members.set(id, member);
-    member.launched.channel.onMessage((message) => hear(member, message));
-    listener?.joined(id, member.ready);
+  function bind(run: RunState, id: TaskManagerId, taskManager: StockedTaskManager): void {
+    const { assignmentsEnd: assignmentsFrom, cpuMs: cpuBeforeMs } = taskManager;
+    const member: Member = { taskManager, id, assignmentsFrom, cpuBeforeMs, draining: false };
+    run.members.set(id, member);
+    taskManager.user = { message: (message) => hear(run, member, message), gone: (exit) => gone(run, member, exit) };
+    if (run.logDirectory !== null) taskManager.logTo(path.join(run.logDirectory, `${taskManager.name}.log`));
+    run.listener?.joined(id, taskManager.ready);
   }
 
-  function hear(member: Member, message: TaskManagerMessage): void {
-    if (member.id === null) return;
+  function hear({ listener }: RunState, member: Member, message: TaskManagerMessage): void {
     switch (message.kind) {
       case "begun":
       case "items":
       case "returned":
       case "sized":
       case "heartbeat":
-      case "idle":
-        return listener?.message(member.id, message);
+      case "idle": {
+        const own = inNumbersOf(member, message);
+        return own === null ? undefined : listener?.message(member.id, own);
+      }
       case "log":
         return listener?.log(member.id, message.level, message.message);
       case "hello":
       case "need":
       case "configured":
       case "refused":
-      case "hosts":
       case "bye":
         return undefined;
     }
   }
 
-  function gone(member: Member, exit: ExitInfo): void {
-    const warmAt = warmMembers.indexOf(member);
-    if (warmAt >= 0) warmMembers.splice(warmAt, 1);
-    if (member.id === null || !members.delete(member.id) || closing) return;
-    listener?.lost(member.id, lossOf(member, exit));
+  function send(run: RunState, id: TaskManagerId, message: RunMessage): void {
+    const member = run.members.get(id);
+    if (member === undefined) return;
+    const { taskManager, assignmentsFrom } = member;
+    const assignment = assignmentsFrom + message.assignment;
+    taskManager.assignmentsEnd = Math.max(taskManager.assignmentsEnd, assignment + 1);
+    taskManager.send(assignmentsFrom === 0 ? message : { ...message, assignment });
   }
 
-  function log(name: string, level: "debug" | "info" | "warn" | "error", message: string): void {
-    if (listener === undefined) onWarmLog.push(`${name}: ${message}`);
-    else listener.log(0, level, `${name}: ${message}`);
+  function release(run: RunState, id: TaskManagerId, how: "keep" | "drain" | "kill"): void {
+    run.launching.get(id)?.abort();
+    run.launching.delete(id);
+    const member = run.members.get(id);
+    divideSoon();
+    if (member === undefined) return;
+    const { taskManager } = member;
+    if (how === "drain") {
+      member.draining = true;
+      return stock.end(taskManager, "drain");
+    }
+    run.members.delete(id);
+    taskManager.user = null;
+    if (how === "keep") stock.keep(taskManager);
+    else stock.end(taskManager, "now");
+  }
+
+  function gone(run: RunState, member: Member, exit: ExitInfo): void {
+    divideSoon();
+    if (run.members.delete(member.id)) run.listener?.lost(member.id, lossOf(member, exit));
+  }
+
+  function log(run: RunState, level: "debug" | "info" | "warn" | "error", message: string): void {
+    if (run.listener !== undefined) run.listener.log(0, level, message);
+    else if (run.earlyLines.length < earlyLinesMax) run.earlyLines.push(message);
+  }
+
+  function close(run: RunState): void {
+    runs.delete(run);
+    run.listener = undefined;
+    run.closed.abort();
+    putBackWarm(run);
+    for (const id of [...run.launching.keys()]) release(run, id, "keep");
+    // What its scheduler has not given back may be in the middle of something.
+    for (const { taskManager, draining } of run.members.values()) {
+      taskManager.user = null;
+      if (!draining) stock.end(taskManager, "gently");
+    }
+    divideSoon();
   }
 
   return {
-    allowance: options.allowance,
-
-    listen(next) {
-      listener = next;
-      for (const message of onWarmLog) next.log(0, "info", message);
-      onWarmLog = [];
-    },
-
-    logTo(directory) {
-      logDirectory = directory;
-    },
-
-    async warm() {
-      try {
-        const member = await startDespiteDeaths();
-        warmMembers.push(member);
-        return member.ready;
-      } catch (error) {
-        if (error instanceof SplitrunError) throw error;
-        throw new SplitrunError(error instanceof Error ? error.message : String(error), {
-          code: "LAUNCH_FAILED",
-          field: "backend",
-          value: backend.name,
-          cause: error,
-        });
-      }
-    },
-
-    launch(id) {
-      const warm = warmMembers.pop();
-      if (warm !== undefined) return void setImmediate(() => bind(warm, id));
-      start().then(
-        (member) => (closing ? void backend.stop(member.launched) : bind(member, id)),
-        (error: unknown) => {
-          const reason = error instanceof LaunchError ? error.reason : error instanceof DiedError ? "died" : "refused";
-          if (!closing) listener?.launchEnded(id, reason, error instanceof Error ? error.message : String(error));
+    open(needs) {
+      const run: RunState = {
+        needs,
+        key: keyOf(needs),
+        members: new Map(),
+        launching: new Map(),
+        closed: new AbortController(),
+        warm: null,
+        wanted: 1,
+        allowance: 0,
+        listener: undefined,
+        logDirectory: null,
+        earlyLines: [],
+      };
+      runs.add(run);
+      divideSoon();
+      return {
+        get allowance() {
+          return run.allowance;
         },
-      );
+        listen(listener) {
+          run.listener = listener;
+          for (const line of run.earlyLines.splice(0)) listener.log(0, "info", line);
+        },
+        want(taskManagers) {
+          run.wanted = Math.min(taskManagers, needs.taskManagersMax);
+          divideSoon();
+        },
+        warm: () => warm(run).catch((error: unknown) => Promise.reject(refusalOf(error, needs.backend))),
+        logTo: (directory) => void (run.logDirectory = directory),
+        launch: (id) => launch(run, id),
+        send: (id, message) => send(run, id, message),
+        release: (id, how) => release(run, id, how),
+        close: () => close(run),
+      };
     },
-
-    send(id, message) {
-      void members.get(id)?.launched.channel.send(message);
-    },
-
-    release(id, how) {
-      const member = members.get(id);
-      if (member === undefined) return;
-      switch (how) {
-        case "keep":
-          // One job a service so far: it ends with the pool.
-          members.delete(id);
-          member.id = null;
-          return;
-        case "drain": {
-          member.ending = true;
-          void member.launched.channel.send({ kind: "stop", how: "drain" });
-          const timer = setTimeout(() => void backend.stop(member.launched), drainTimeoutMs);
-          void member.launched.exited.then(() => clearTimeout(timer));
-          return;
-        }
-        case "kill":
-          members.delete(id);
-          member.id = null;
-          return void backend.stop(member.launched);
-      }
-    },
-
     async close() {
-      closing = true;
-      await Promise.all([...running].map((launched) => endGently(backend, launched)));
-      await backend.close();
+      clearTimeout(turnTimer);
+      await stock.close();
     },
   };
 }
 
-/** A native call under way must not be cut by a clean exit, so a short while is given before it is ended. */
-async function endGently(backend: Backend, launched: LaunchedTaskManager): Promise<void> {
-  void launched.channel.send({ kind: "stop", how: "now" });
-  const timer = setTimeout(() => void backend.stop(launched), 1000);
-  await launched.exited;
-  clearTimeout(timer);
+type RunMessage = Parameters<Pool["send"]>[1];
+
+function contenderOf(run: RunState): Contender {
+  const { share, priority, taskManagersMax } = run.needs;
+  return { share, priority, wanted: run.wanted, taskManagersMax, held: heldBy(run), allowance: run.allowance };
 }
 
-class DiedError extends Error {}
+/** Those that drain have been given back already. */
+function heldBy({ members, launching, warm }: RunState): number {
+  let held = launching.size + (warm === null ? 0 : 1);
+  for (const { draining } of members.values()) if (!draining) held += 1;
+  return held;
+}
 
-function lossOf(member: Member, exit: ExitInfo): LossCause {
-  const message = member.ending && exit.exitCode === 0 ? `${member.name} ended as asked` : `${member.name} ended (${exitText(exit)})`;
+/** In memory only: settings hold secrets. */
+function keyOf({ backend, settings }: RunNeeds): string {
+  return createHash("sha256").update(JSON.stringify([backend.name, settings])).digest("hex");
+}
+
+/** As the run numbers its assignments; null: about none of its own. */
+function inNumbersOf({ assignmentsFrom, cpuBeforeMs }: Member, message: ItemMessage): ItemMessage | null {
+  if (assignmentsFrom === 0 && cpuBeforeMs === 0) return message;
+  if (message.kind === "heartbeat" || message.kind === "idle") {
+    const held = message.held
+      .filter(({ assignment }) => assignment >= assignmentsFrom)
+      .map(({ assignment, ended }) => ({ assignment: assignment - assignmentsFrom, ended }));
+    return { ...message, held, cpuMs: message.cpuMs - cpuBeforeMs };
+  }
+  return message.assignment < assignmentsFrom ? null : { ...message, assignment: message.assignment - assignmentsFrom };
+}
+
+function launchFailure(error: unknown): "throttled" | "refused" | "died" {
+  if (error instanceof LaunchError) return error.reason;
+  return error instanceof DiedError ? "died" : "refused";
+}
+
+function refusalOf(error: unknown, backend: Backend): Error {
+  if (error instanceof SplitrunError || error instanceof NotWantedError) return error;
+  return new SplitrunError(messageOf(error), { code: "LAUNCH_FAILED", field: "backend", value: backend.name, cause: error });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function lossOf({ taskManager, draining }: Member, exit: ExitInfo): LossCause {
+  const { name } = taskManager;
+  const message = draining && exit.exitCode === 0 ? `${name} ended as asked` : `${name} ended (${exitText(exit)})`;
   return { exitCode: exit.exitCode, signal: exit.signal, message };
-}
-
-function exitText({ exitCode, signal }: ExitInfo): string {
-  if (signal === "SIGKILL") return "killed by SIGKILL, as the kernel does when memory runs out";
-  return signal === null ? `exit code ${exitCode}` : `killed by ${signal}`;
 }

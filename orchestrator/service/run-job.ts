@@ -2,7 +2,7 @@ import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import type { Job } from "../jobs/schema.ts";
 import type { Progress } from "../observe/progress.ts";
-import { executeJob, type RunResult } from "./execute-job.ts";
+import { executeAlone, type RunResult } from "./execute-job.ts";
 import { prepareJob } from "./prepare-job.ts";
 import { createStopSwitch } from "./stop-switch.ts";
 
@@ -30,7 +30,7 @@ export interface RunJobOptions {
 export async function runJob(job: Job | string, options: RunJobOptions = {}): Promise<RunResult> {
   const cwd = process.cwd();
   const { job: resolved, stdin } = await prepareJob(job, {}, { cwd, stdin: process.stdin });
-  return executeJob(resolved, {
+  return executeAlone(resolved, {
     mode: "run",
     home: null,
     fresh: options.fresh ?? false,
@@ -44,5 +44,6 @@ export async function runJob(job: Job | string, options: RunJobOptions = {}): Pr
     onProgress: options.onProgress ?? null,
     onStored: null,
     onNote: null,
+    onHome: null,
   });
 }

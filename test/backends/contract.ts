@@ -3,9 +3,9 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import type { Backend } from "../../orchestrator/backends/types.ts";
 import type { ItemMessage, PoolListener } from "../../orchestrator/run/pool.ts";
 import type { LossCause } from "../../orchestrator/scheduler/types.ts";
-import { createPool, type ServicePool } from "../../orchestrator/service/pool.ts";
+import { createPool, type RunPool } from "../../orchestrator/service/pool.ts";
 import type { ItemError, ItemResult, JsonValue } from "../../task-manager/protocol.ts";
-import { functionTask, temporaryFolder } from "../support/function-task.ts";
+import { functionTask, temporaryFolder, type FunctionTaskFixture } from "../support/function-task.ts";
 
 /** What a backend cannot have, with the reason; the tests of it are left out by name. */
 export interface ContractGaps {
@@ -16,7 +16,7 @@ export interface ContractGaps {
 }
 
 interface Heard {
-  readonly pool: ServicePool;
+  readonly pool: RunPool;
   readonly messages: ItemMessage[];
   readonly results: ItemResult[];
   readonly errors: ItemError[];
@@ -53,18 +53,7 @@ export function backendContract(name: string, create: (options: { readonly artif
   async function start(options: { readonly itemTimeoutMs?: number; readonly threads?: number } = {}): Promise<Heard> {
     const folder = await temporaryFolder(onTestFinished);
     const fixture = await functionTask(folder, source, { threads: options.threads ?? 1 });
-    const pool = createPool({
-      backend: create({ artifactDirectory: path.join(folder, "cache") }),
-      ...fixture,
-      allowance: 2,
-      env: { SPLITRUN_TEST_VALUE: "given" },
-      maxRamMb: null,
-      reportMs: 20,
-      heartbeatMs: 50,
-      itemTimeoutMs: options.itemTimeoutMs ?? 60_000,
-    });
-    onTestFinished(() => pool.close());
-    return listen(pool);
+    return listen(open(create({ artifactDirectory: path.join(folder, "cache") }), fixture, options.itemTimeoutMs ?? 60_000));
   }
 
   describe(`the ${name} backend`, () => {
@@ -233,25 +222,21 @@ export function backendContract(name: string, create: (options: { readonly artif
       await heard.until(() => heard.joined.length === 1);
       assign(heard, 0, ["hang"]);
       await heard.until(() => heard.messages.some(({ kind }) => kind === "begun"));
+      const heartbeats = () => heard.messages.filter(({ kind }) => kind === "heartbeat").length;
+      const before = heartbeats();
       heard.pool.release(1, "kill");
       const count = heard.messages.length;
-      await heard.pool.close();
-      expect(heard.messages.length).toBe(count);
+      // The next one's place is the killed one's.
+      heard.pool.launch(2);
+      heard.pool.launch(3);
+      await heard.until(() => heard.joined.length === 3);
+      await heard.until(() => heartbeats() > before);
+      expect(heard.messages.slice(count).every((message) => message.kind === "heartbeat" && message.held.length === 0)).toBe(true);
     });
 
     test("a module without a default function is refused, naming the field", async () => {
       const folder = await temporaryFolder(onTestFinished);
-      const pool = createPool({
-        backend: create({ artifactDirectory: path.join(folder, "cache") }),
-        ...(await functionTask(folder, "export const wrong = 1;")),
-        allowance: 1,
-        env: {},
-        maxRamMb: null,
-        reportMs: 20,
-        heartbeatMs: 50,
-        itemTimeoutMs: 1000,
-      });
-      onTestFinished(() => pool.close());
+      const pool = open(create({ artifactDirectory: path.join(folder, "cache") }), await functionTask(folder, "export const wrong = 1;"), 1000);
       await expect(pool.warm()).rejects.toMatchObject({ code: "MODULE_INVALID", field: "task.module" });
     });
 
@@ -261,7 +246,20 @@ export function backendContract(name: string, create: (options: { readonly artif
   });
 }
 
-function listen(pool: ServicePool): Heard {
+/** A run's part of a pool with two places, closed after the test. */
+function open(backend: Backend, { task, artifacts }: FunctionTaskFixture, itemTimeoutMs: number): RunPool {
+  const service = createPool({ taskManagersMax: 2 });
+  const settings = { task, env: { SPLITRUN_TEST_VALUE: "given" }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, itemTimeoutMs, faults: null };
+  const pool = service.open({ backend, settings, artifacts, taskManagersMax: 2, share: 1, priority: 0 });
+  onTestFinished(async () => {
+    pool.close();
+    await service.close();
+    await backend.close();
+  });
+  return pool;
+}
+
+function listen(pool: RunPool): Heard {
   const waiting = new Set<() => void>();
   const heard: Heard = {
     pool,

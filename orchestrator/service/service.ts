@@ -1,0 +1,38 @@
+import { createBackend } from "../backends/create-backend.ts";
+import type { Backend } from "../backends/types.ts";
+import type { BackendKind } from "../jobs/types.ts";
+import { createPool, type ServicePool } from "./pool.ts";
+
+/** What the jobs of one process share. */
+export interface Service {
+  readonly pool: ServicePool;
+  backend(kind: BackendKind): Promise<Backend>;
+  /** Ends all Task Managers; the jobs must have ended. */
+  close(): Promise<void>;
+}
+
+export interface ServiceOptions {
+  /** Task Managers at once, over all jobs. */
+  readonly taskManagersMax: number;
+  /** Cache of artifacts by content. */
+  readonly cacheDir: string;
+}
+
+export function createService({ taskManagersMax, cacheDir }: ServiceOptions): Service {
+  const pool = createPool({ taskManagersMax });
+  const backends = new Map<BackendKind, Promise<Backend>>();
+  return {
+    pool,
+    backend(kind) {
+      const known = backends.get(kind);
+      if (known !== undefined) return known;
+      const created = createBackend(kind, { artifactDirectory: cacheDir, taskManagersMax });
+      backends.set(kind, created);
+      return created;
+    },
+    async close() {
+      await pool.close();
+      await Promise.all([...backends.values()].map(async (backend) => (await backend).close()));
+    },
+  };
+}

@@ -1,0 +1,128 @@
+import { open } from "node:fs/promises";
+import type { FaultSpec, OrchestratorMessage, TaskSpec, TensorShape } from "../../task-manager/protocol.ts";
+import { protocolVersion } from "../../task-manager/protocol.ts";
+import type { Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
+import { LaunchError } from "../backends/types.ts";
+import { SplitrunError } from "../errors.ts";
+
+/** From the launch to `configured`; a model of gigabytes takes its time. */
+const readyTimeoutMs = 120_000;
+const artifactChunkBytes = 512 * 1024;
+
+/** What a Task Manager is told once: two jobs with equal settings can use the same one. */
+export interface TaskManagerSettings {
+  readonly task: TaskSpec;
+  readonly env: Readonly<Record<string, string>>;
+  readonly maxRamMb: number | null;
+  readonly reportMs: number;
+  readonly heartbeatMs: number;
+  readonly itemTimeoutMs: number;
+  readonly faults: FaultSpec | null;
+}
+
+/** Local files of the task's artifacts by sha256. */
+export type ArtifactFiles = ReadonlyMap<string, { readonly path: string }>;
+
+export interface ReadyTaskManager {
+  readonly lanes: number;
+  readonly room: number;
+  /** Items that each stage works on at once. */
+  readonly stageLanes: Readonly<Record<string, number>>;
+  readonly inputs: readonly TensorShape[];
+  readonly outputs: readonly TensorShape[];
+}
+
+export interface Starting {
+  readonly name: string;
+  readonly backend: Backend;
+  readonly launched: LaunchedTaskManager;
+  readonly settings: TaskManagerSettings;
+  readonly artifacts: ArtifactFiles;
+  log(level: "debug" | "info" | "warn" | "error", message: string): void;
+}
+
+/** It ended while it started, whoever is to blame. */
+export class DiedError extends Error {}
+
+/**
+ * Hello, configure, the artifacts that it lacks, configured. One that does not get there is stopped.
+ * @throws SplitrunError with the refusal's code and field, LaunchError, DiedError
+ */
+export function becomeReady({ name, backend, launched, settings, artifacts, log }: Starting): Promise<ReadyTaskManager> {
+  const { channel } = launched;
+  return new Promise((resolve, reject) => {
+    let settled = false;
+    const timer = setTimeout(
+      () => fail(new LaunchError(`${name} was not ready within ${readyTimeoutMs / 1000} s`, { reason: "throttled" })),
+      readyTimeoutMs,
+    );
+    const fail = (error: Error) => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      void backend.stop(launched);
+      reject(error);
+    };
+    void launched.exited.then((exit) => fail(new DiedError(`${name} ended while it started (${exitText(exit)})`)));
+    channel.onMessage((message) => {
+      if (settled) return;
+      switch (message.kind) {
+        case "hello":
+          if (message.protocol !== protocolVersion) {
+            return fail(new LaunchError(`${name} speaks protocol ${message.protocol}, not ${protocolVersion}`, { reason: "refused" }));
+          }
+          return void channel.send(configureMessage(settings));
+        case "need":
+          return void sendArtifacts(launched, artifacts, message.artifacts).catch(fail);
+        case "refused":
+          return fail(new SplitrunError(`${message.field}: ${message.message}`, { code: message.code, field: message.field }));
+        case "configured":
+          settled = true;
+          clearTimeout(timer);
+          return resolve(message);
+        case "log":
+          return log(message.level, `${name}: ${message.message}`);
+        default:
+          return undefined;
+      }
+    });
+  });
+}
+
+export function exitText({ exitCode, signal }: ExitInfo): string {
+  if (signal === "SIGKILL") return "killed by SIGKILL, as the kernel does when memory runs out";
+  return signal === null ? `exit code ${exitCode}` : `killed by ${signal}`;
+}
+
+function configureMessage(settings: TaskManagerSettings): OrchestratorMessage {
+  return {
+    kind: "configure",
+    task: settings.task,
+    reportMs: settings.reportMs,
+    heartbeatMs: settings.heartbeatMs,
+    itemTimeoutMs: settings.itemTimeoutMs,
+    profile: "off",
+    faults: settings.faults,
+    memoryLimitMb: settings.maxRamMb,
+  };
+}
+
+async function sendArtifacts({ channel }: LaunchedTaskManager, artifacts: ArtifactFiles, needed: readonly string[]): Promise<void> {
+  for (const sha256 of needed) {
+    const artifact = artifacts.get(sha256);
+    if (artifact === undefined) throw new LaunchError(`an artifact that is not of this task was asked for: ${sha256}`, { reason: "refused" });
+    const file = await open(artifact.path);
+    try {
+      const { size } = await file.stat();
+      const buffer = Buffer.alloc(artifactChunkBytes);
+      for (let offset = 0; offset < size; ) {
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
+        const data = buffer.toString("base64", 0, bytesRead);
+        await channel.send({ kind: "artifact", sha256, offset, data, last: offset + bytesRead >= size });
+        offset += bytesRead;
+      }
+    } finally {
+      await file.close();
+    }
+  }
+}
