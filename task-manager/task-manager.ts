@@ -210,7 +210,19 @@ export function startTaskManager(options: TaskManagerOptions): void {
       host.error(item, { code: "ITEM_TIMEOUT", stage, message: `took longer than timeouts.itemMs (${limitMs} ms)`, retryable: false });
     }
     for (const item of [...begun]) if (!suspects.has(item)) host.returned(item, "RESTART");
-    void end("an item hung", 1);
+    // A clean exit would wait for the native call that hangs.
+    void die("an item hung: this process ends, and another takes its place", "SIGTERM");
+  }
+
+  /** Says what it has to say and ends, whatever its threads are at. */
+  async function die(reason: string, signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+    if (ended) return;
+    ended = true;
+    stopTimers();
+    reporter?.flush();
+    host.log("warn", reason);
+    await channel.send({ kind: "bye", reason });
+    process.kill(process.pid, signal);
   }
 
   function meetFate(fate: "kill" | "stall" | null): void {
@@ -230,7 +242,11 @@ export function startTaskManager(options: TaskManagerOptions): void {
       if (advice.width !== width) executor?.narrow(advice.width);
       width = advice.width;
       if (advice.giveBack) relieve();
-      if (advice.end === "kill") void dieOfMemory(`more than ${gauge.name} in use`);
+      if (advice.end === "kill") {
+        giveBackAll("RESTART");
+        // As the kernel would; what is begun is to blame.
+        void die(`more than ${gauge.name} in use`, "SIGKILL");
+      }
       if (advice.end === "restart") drain({ cause: "RESTART", reason: `most of ${gauge.name} in use, and smaller batches did not help`, exitCode: 0 });
     };
     timers.push(setInterval(look, memoryLookMs * (0.8 + 0.4 * Math.random())));
@@ -245,16 +261,6 @@ export function startTaskManager(options: TaskManagerOptions): void {
     const back = held.length > 0 ? held : (supply?.takeBack(last.id, Math.min(memoryReturnsMax, Math.ceil(host.waiting / 2))) ?? []);
     for (const item of back) over(item);
     if (back.length > 0) reporter?.givenBack(last.id, back, "MEMORY");
-  }
-
-  /** As the kernel would, where the limit is not its own: what is begun is to blame. */
-  async function dieOfMemory(why: string): Promise<void> {
-    if (ended) return;
-    ended = true;
-    giveBackAll("RESTART");
-    reporter?.flush();
-    await channel.send({ kind: "log", level: "error", message: why });
-    process.kill(process.pid, "SIGKILL");
   }
 
   // ---- messages ----

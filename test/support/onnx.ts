@@ -1,7 +1,7 @@
 /** Writes small ONNX models: the protobuf of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3 by hand. */
 
 /** Element types by their number in TensorProto.DataType. */
-const elementTypes = { float32: 1, uint8: 2, int64: 7, float16: 10 } as const;
+const elementTypes = { float32: 1, uint8: 2, int64: 7, bool: 9, float16: 10 } as const;
 export type ElementType = keyof typeof elementTypes;
 
 /** A number, or the name of a free dimension. */
@@ -17,13 +17,14 @@ export interface OnnxNode {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
-  readonly attributes?: Readonly<Record<string, number | readonly number[]>>;
+  readonly attributes?: Readonly<Record<string, number | readonly number[] | OnnxGraph>>;
 }
 
 export interface OnnxWeights {
   readonly name: string;
   readonly shape: readonly number[];
-  readonly values: Float32Array | BigInt64Array;
+  /** Bytes are truth values. */
+  readonly values: Float32Array | BigInt64Array | Uint8Array;
 }
 
 export interface OnnxGraph {
@@ -35,36 +36,38 @@ export interface OnnxGraph {
 
 /** A model of IR version 8, operator set 13. */
 export function encodeModel(graph: OnnxGraph): Buffer {
-  const encodedGraph = Buffer.concat([
+  const operatorSet = Buffer.concat([field(1, ""), field(2, 13)]);
+  return Buffer.concat([field(1, 8), field(2, "splitrun"), field(7, encodeGraph(graph)), field(8, operatorSet)]);
+}
+
+function encodeGraph(graph: OnnxGraph): Buffer {
+  return Buffer.concat([
     ...graph.nodes.map((node) => field(1, encodeNode(node))),
     field(2, "splitrun"),
     ...graph.weights.map((weights) => field(5, encodeWeights(weights))),
     ...graph.inputs.map((value) => field(11, encodeValue(value))),
     ...graph.outputs.map((value) => field(12, encodeValue(value))),
   ]);
-  const operatorSet = Buffer.concat([field(1, ""), field(2, 13)]);
-  return Buffer.concat([field(1, 8), field(2, "splitrun"), field(7, encodedGraph), field(8, operatorSet)]);
 }
 
-/** Attributes are integers or lists of them. */
+/** Attributes are integers, lists of them, or graphs. */
 function encodeNode({ op, inputs, outputs, attributes = {} }: OnnxNode): Buffer {
   return Buffer.concat([
     ...inputs.map((name) => field(1, name)),
     ...outputs.map((name) => field(2, name)),
     field(4, op),
-    ...Object.entries(attributes).map(([name, value]) =>
-      field(
-        5,
-        typeof value === "number"
-          ? Buffer.concat([field(1, name), field(3, value), field(20, 2)])
-          : Buffer.concat([field(1, name), ...value.map((each) => field(8, each)), field(20, 7)]),
-      ),
-    ),
+    ...Object.entries(attributes).map(([name, value]) => field(5, Buffer.concat([field(1, name), ...encodeAttribute(value)]))),
   ]);
 }
 
+function encodeAttribute(value: number | readonly number[] | OnnxGraph): Buffer[] {
+  if (typeof value === "number") return [field(3, value), field(20, 2)];
+  if ("nodes" in value) return [field(6, encodeGraph(value)), field(20, 5)];
+  return [...value.map((each) => field(8, each)), field(20, 7)];
+}
+
 function encodeWeights({ name, shape, values }: OnnxWeights): Buffer {
-  const type = values instanceof Float32Array ? elementTypes.float32 : elementTypes.int64;
+  const type = values instanceof Float32Array ? elementTypes.float32 : values instanceof Uint8Array ? elementTypes.bool : elementTypes.int64;
   const raw = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
   return Buffer.concat([...shape.map((size) => field(1, size)), field(2, type), field(8, name), field(9, raw)]);
 }
@@ -132,3 +135,32 @@ export function pickyModel(batch: Dimension): Buffer {
     weights: [{ name: "table", shape: [2], values: Float32Array.of(10, 20) }],
   });
 }
+
+/** Gives the mean of each image; a run in which any image has a mean of 1 or more never ends. */
+export function loopingModel(batch: Dimension): Buffer {
+  return encodeModel({
+    inputs: [{ name: "x", shape: [batch, 3, "H", "W"] }],
+    outputs: [{ name: "y", shape: [batch] }],
+    nodes: [
+      { op: "ReduceMean", inputs: ["x"], outputs: ["mean"], attributes: { axes: [1, 2, 3], keepdims: 0 } },
+      { op: "ReduceMax", inputs: ["mean"], outputs: ["most"], attributes: { axes: [0], keepdims: 0 } },
+      { op: "Cast", inputs: ["most"], outputs: ["whole"], attributes: { to: elementTypes.int64 } },
+      { op: "Mul", inputs: ["whole", "forever"], outputs: ["turns"] },
+      { op: "Loop", inputs: ["turns", "yes", "mean"], outputs: ["y"], attributes: { body: unchanged } },
+    ],
+    weights: [
+      { name: "forever", shape: [], values: BigInt64Array.of(10n ** 17n) },
+      { name: "yes", shape: [], values: Uint8Array.of(1) },
+    ],
+  });
+}
+
+const unchanged: OnnxGraph = {
+  inputs: [{ name: "turn", type: "int64", shape: [] }, { name: "again", type: "bool", shape: [] }, { name: "value", shape: ["N"] }],
+  outputs: [{ name: "more", type: "bool", shape: [] }, { name: "same", shape: ["N"] }],
+  nodes: [
+    { op: "Identity", inputs: ["again"], outputs: ["more"] },
+    { op: "Identity", inputs: ["value"], outputs: ["same"] },
+  ],
+  weights: [],
+};
