@@ -6,6 +6,7 @@ import { addPlan } from "./plan.ts";
 import { addReplay } from "./replay.ts";
 import { addResume } from "./resume.ts";
 import { addRun } from "./run.ts";
+import { addSimulate } from "./simulate.ts";
 import { addVerify } from "./verify.ts";
 import { exitCodes } from "./exit-codes.ts";
 
@@ -38,7 +39,7 @@ function createProgram(): Command {
     .showSuggestionAfterError()
     .showHelpAfterError("(splitrun --help shows what there is)")
     .exitOverride();
-  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay]) add(program);
+  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay, addSimulate]) add(program);
   for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(`(splitrun ${command.name()} --help shows what there is)`);
   return program;
 }
