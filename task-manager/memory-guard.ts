@@ -24,7 +24,7 @@ const calmLooksMin = 8;
 const giveBackLooks: readonly number[] = [4, 8];
 /** And after this many, a process that has grown is replaced. */
 const restartLooks = 16;
-const restartSoonLooks = 4;
+const restartSoonLooks = 2;
 
 /** Narrows at each look while much is in use, then gives back a little, then ends; grows again slowly. */
 export function createMemoryGuard({ base, own, jitter }: MemoryGuardOptions): { look(used: number): MemoryAdvice } {

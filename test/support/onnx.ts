@@ -164,3 +164,19 @@ const unchanged: OnnxGraph = {
   ],
   weights: [],
 };
+
+/** Gives each image the number of images in its run. */
+export function countingModel(batch: Dimension): Buffer {
+  return encodeModel({
+    inputs: [{ name: "x", shape: [batch, 3, "H", "W"] }],
+    outputs: [{ name: "y", shape: [batch] }],
+    nodes: [
+      { op: "ReduceMean", inputs: ["x"], outputs: ["mean"], attributes: { axes: [1, 2, 3], keepdims: 0 } },
+      { op: "Sub", inputs: ["mean", "mean"], outputs: ["zeros"] },
+      { op: "Add", inputs: ["zeros", "one"], outputs: ["ones"] },
+      { op: "ReduceSum", inputs: ["ones"], outputs: ["count"], attributes: { keepdims: 1 } },
+      { op: "Add", inputs: ["zeros", "count"], outputs: ["y"] },
+    ],
+    weights: [{ name: "one", shape: [1], values: Float32Array.of(1) }],
+  });
+}

@@ -10,7 +10,7 @@ import { setThreadEntry } from "../../task-manager/threads.ts";
 import { threadBundle } from "../support/bundle.ts";
 import { temporaryFolder } from "../support/function-task.ts";
 import { colorPicture, executorContext, inferenceTask, stretchSpec, type InferenceTaskOptions } from "../support/inference-task.ts";
-import { pickyModel } from "../support/onnx.ts";
+import { countingModel, pickyModel } from "../support/onnx.ts";
 import { createRecordingHost, type RecordingHost, type RecordingHostOptions } from "../support/recording-host.ts";
 
 beforeAll(async () => setThreadEntry(await threadBundle()));
@@ -171,6 +171,26 @@ describe.each([["on threads", true], ["on the caller's thread", false]])("infere
     expect(host.results.size).toBe(heard);
     expect(host.fatals).toEqual([]);
   });
+});
+
+test("batches and downloads become smaller when memory is short, and larger again", async () => {
+  const { executor, host, folder } = await start(true, { model: countingModel("N"), downloads: 16, infer: { batch: 8 }, postprocess: { activation: "none", labels: null } });
+  const { red } = await pictures(folder);
+  const largest = async (share: number) => {
+    host.results.clear();
+    executor.narrow(share);
+    host.add(Array.from({ length: 40 }, () => red));
+    executor.wake(false);
+    await host.until(() => host.results.size === 40);
+    return Math.max(...[...host.results.values()].map((output) => (output as { values: number[] }).values[0] ?? 0));
+  };
+  expect(await largest(1)).toBeGreaterThan(2);
+  // Of its own width: what was begun before.
+  await largest(1 / 4);
+  expect(await largest(1 / 4)).toBeLessThanOrEqual(2);
+  expect(await largest(1 / 64)).toBe(1);
+  await largest(1);
+  expect(await largest(1)).toBeGreaterThan(2);
 });
 
 test("the process cannot be trusted once a thread of it has died", async () => {
