@@ -1,4 +1,4 @@
-// Bundles the product: the command line, the library and the Task Manager, each one file, then the types.
+// Bundles the product: the command line and the library, the Task Manager in one file, then the types.
 import { build } from "esbuild";
 import { chmod, readFile, readdir, rm } from "node:fs/promises";
 import { execFile } from "node:child_process";
@@ -62,8 +62,10 @@ await build({
   keepNames: true,
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
 });
+// What is imported where it is needed stays in files of its own: in one file, its packages would be loaded at every start.
 await build({
   ...common,
+  splitting: true,
   entryPoints: { cli: "orchestrator/cli/main.ts", index: "orchestrator/index.ts" },
   outdir: dist,
   external: Object.keys(dependencies),

@@ -2,6 +2,7 @@ import type { JsonValue } from "../../task-manager/protocol.ts";
 import type { KeyHash } from "./key.ts";
 import { keyHash } from "./key.ts";
 import { outcomeLine } from "./outcome-line.ts";
+import { isPlain } from "./plain-bytes.ts";
 import type { Outcome } from "./types.ts";
 
 const quote = 0x22;
@@ -50,6 +51,8 @@ export class JournalLine {
   index = 0;
   failed = false;
   #bytes: Buffer = Buffer.alloc(0);
+  /** Of `#bytes`: strings in them have no escapes and nothing to be refused. */
+  #plain = true;
   #start = 0;
   #end = 0;
   #indexEnd = 0;
@@ -60,8 +63,12 @@ export class JournalLine {
   /** Of a line in another key order. */
   #parsed: Outcome | null = null;
 
-  /** Looks at the bytes from `start` to `end`, without the line's end. False: this is no line of a journal. */
+  /**
+   * Looks at the bytes from `start` to `end`, without the line's end, which is nowhere between them. False: this is no
+   * line of a journal. A buffer object stays as it is from its first line to its last.
+   */
   read(bytes: Buffer, start: number, end: number): boolean {
+    if (bytes !== this.#bytes) this.#plain = isPlain(bytes);
     this.#bytes = bytes;
     this.#start = start;
     this.#end = end;
@@ -172,6 +179,10 @@ export class JournalLine {
 
   #skipString(start: number): number {
     const bytes = this.#bytes;
+    if (this.#plain) {
+      const end = bytes.indexOf(quote, start + 1);
+      return end === -1 || end >= this.#end ? -1 : end + 1;
+    }
     for (let at = start + 1; at < this.#end; at++) {
       const byte = bytes[at] ?? 0;
       if (byte === quote) return at + 1;

@@ -7,6 +7,7 @@ import { KeyTable } from "../../orchestrator/results/key-table.ts";
 import type { Keyed } from "../../orchestrator/results/key.ts";
 import { KeyDigest, keyHash, keyText, withoutSignature } from "../../orchestrator/results/key.ts";
 import { outcomeLine } from "../../orchestrator/results/outcome-line.ts";
+import { isPlain } from "../../orchestrator/results/plain-bytes.ts";
 import type { Outcome } from "../../orchestrator/results/types.ts";
 
 const seed = Number(process.env["SPLITRUN_SEED"] ?? randomInt(2 ** 31));
@@ -54,6 +55,8 @@ describe("a line of the journal", () => {
   test("is never taken for one when it is cut or overwritten, unless it is valid JSON again", () => {
     fc.assert(
       fc.property(outcome, fc.nat(), fc.nat(255), fc.boolean(), (written, place, byte, cut) => {
+        // A line's end in a line makes two lines of it.
+        fc.pre(byte !== 0x0a);
         const whole = Buffer.from(outcomeLine(written).trimEnd());
         const at = place % whole.length;
         const damaged = cut ? whole.subarray(0, at) : Buffer.from(whole);
@@ -162,5 +165,20 @@ describe("the table of keys", () => {
       if (table.take(same) !== place || table.take(keyHash({ input: `${place}` })) !== count + place) throw new Error(`place ${place}`);
     }
     expect(table.take(same)).toBe(-1);
+  });
+});
+
+describe("a plain text", () => {
+  test("has no backslash and no control character but line ends, wherever they may be", () => {
+    console.log(`SPLITRUN_SEED=${seed}`);
+    const bytes = fc.uint8Array({ maxLength: 70 });
+    const mostlyPlain = fc.array(fc.oneof({ weight: 40, arbitrary: fc.constantFrom(0x0a, 0x20, 0x22, 0x5b, 0x5d, 0x7f, 0x80, 0xff) }, { weight: 1, arbitrary: fc.nat(255) }), { maxLength: 70 });
+    fc.assert(
+      fc.property(fc.oneof(bytes, mostlyPlain), fc.nat(3), (values, offset) => {
+        const text = Buffer.concat([Buffer.alloc(offset), Buffer.from(values)]).subarray(offset);
+        expect(isPlain(text)).toBe([...values].every((byte) => byte !== 0x5c && (byte >= 0x20 || byte === 0x0a)));
+      }),
+      { seed, numRuns: 3000 },
+    );
   });
 });
