@@ -4,9 +4,10 @@ import type { HostNumber } from "./types.ts";
 
 /** Items of a paced host are let through together, this often. */
 const paceEveryMs = 100;
-/** What a paced host has not used is kept for this long; what it was let through and nobody has taken, too. */
+/** What a paced host has not used is kept for this long. */
 const paceKeptMs = 250;
-const passesKeptMs = 1_000;
+/** As long as it may take until a Task Manager asks for more. */
+const passesKeptMs = 10_000;
 /** Before another probe where the host gave no time itself. */
 const probeAgainFirstMs = 1_000;
 const probeAgainMaxMs = 60_000;

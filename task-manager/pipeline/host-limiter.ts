@@ -3,17 +3,23 @@ import type { WorkItem } from "../tasks/types.ts";
 
 /** Of a host without a grant: enough for a start, and asked for more at once where it is not. */
 const concurrencyUngranted = 8;
-/** Items that would have to wait longer for their host are given back, so that they hold no assignment open. */
+/**
+ * Once there is hardly anything else to do, items that would have to wait longer for their host are given back, so that
+ * they hold no assignment open.
+ */
 const keptMs = 1_000;
+const hardlyAnything = 64;
 /** A host that asked for fewer requests without saying for how long. */
 const busyMs = 1_000;
 /** Requests saved up by a host with a rate, so that its requests stay apart. */
 const savedUpMs = 100;
 const reportMs = 250;
+/** Of a host that is in order and not reported. */
+const countedMs = 1_000;
 /** News that others should have soon waits this long for more of its kind. */
 const urgentMs = 5;
-/** Hosts with a grant and nothing to do; the oldest is forgotten first. */
-const idleGrantsMax = 4_096;
+/** Hosts with nothing to do that are remembered, with what is granted and how they went; the oldest is forgotten first. */
+const idleHostsMax = 4_096;
 
 export type DownloadEnd =
   /** An answer of any kind that came in time. */
@@ -29,6 +35,8 @@ export type DownloadEnd =
 export interface HostLimiterOptions {
   /** The next item that was handed out; undefined: none right now. */
   take(): WorkItem | undefined;
+  /** Items that `take` still has. */
+  left(): number;
   /** Not tried. `busy`: its host asked to be left alone for that long; null: others were before it. */
   giveBack(item: WorkItem, busy: { readonly name: string; readonly retryAfterMs: number } | null): void;
   report(reports: readonly HostReport[]): void;
@@ -83,9 +91,12 @@ interface HostState {
   busy: number;
   timeouts: number;
   changed: boolean;
+  /** While it is not tracked, `ok` is of this second, `okBefore` of the one before. */
+  countedSinceMs: number;
+  okBefore: number;
 }
 
-export function createHostLimiter({ take, giveBack, report, onFree }: HostLimiterOptions): HostLimiter {
+export function createHostLimiter({ take, left, giveBack, report, onFree }: HostLimiterOptions): HostLimiter {
   const hosts = new Map<string, HostState>();
   const waitingHosts = new Set<HostState>();
   const changedHosts = new Set<HostState>();
@@ -97,12 +108,17 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
   let wakeAtMs = Infinity;
   let reportTimer: NodeJS.Timeout | undefined;
   let reportAtMs = Infinity;
+  let runningDry = true;
   let closed = false;
 
   // ---- who may go ----
 
   function next(): Turn | undefined {
-    return nextReady() ?? nextTaken();
+    const turn = nextReady() ?? nextTaken();
+    const ranDry = left() <= hardlyAnything;
+    if (ranDry && !runningDry) for (const host of [...waitingHosts]) giveBackLate(host, ranDry);
+    runningDry = ranDry;
+    return turn;
   }
 
   function nextReady(): Turn | undefined {
@@ -146,8 +162,8 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
     waiting += 1;
     waitingHosts.add(host);
     noteChange(host, host.tracked ? reportMs : urgentMs);
-    host.tracked = true;
-    giveBackLate(host);
+    track(host);
+    giveBackLate(host, runningDry);
     wakeFor(host);
   }
 
@@ -178,10 +194,10 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
   function newHost(name: string): HostState {
     const host: HostState = {
       name, share: null, pausedUntilMs: 0, tokens: 1, refilledMs: 0, inFlight: 0, waiting: [], shutSinceMs: null, ready: false,
-      tracked: false, started: 0, ok: 0, busy: 0, timeouts: 0, changed: false,
+      tracked: false, started: 0, ok: 0, busy: 0, timeouts: 0, changed: false, countedSinceMs: 0, okBefore: 0,
     };
     hosts.set(name, host);
-    forgetOldGrants();
+    forgetOldHosts();
     return host;
   }
 
@@ -209,14 +225,15 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
     clearTimeout(wakeTimer);
     wakeAtMs = Infinity;
     for (const host of [...waitingHosts]) {
-      giveBackLate(host);
+      giveBackLate(host, runningDry);
       freed(host);
     }
     if (ready.length > 0) onFree();
   }
 
   /** What would wait for too long is better off with the orchestrator, which knows when to hand it out again. */
-  function giveBackLate(host: HostState): void {
+  function giveBackLate(host: HostState, dry: boolean): void {
+    if (!dry) return;
     const nowMs = performance.now();
     const { concurrency, requestsPerSecond } = shareOf(host);
     const pauseMs = Math.max(0, host.pausedUntilMs - nowMs);
@@ -234,7 +251,6 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
     }
     const busy = pauseMs > 0 ? { name: host.name, retryAfterMs: pauseMs } : null;
     for (const item of late) giveBack(item, busy);
-    forgetIfIdle(host);
   }
 
   // ---- what the orchestrator hears ----
@@ -242,12 +258,13 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
   function count(host: HostState, end: DownloadEnd): void {
     switch (end.kind) {
       case "ok":
+        if (!host.tracked) countAfresh(host);
         host.ok += 1;
         break;
       case "busy":
         host.busy += 1;
         host.pausedUntilMs = Math.max(host.pausedUntilMs, performance.now() + (end.retryAfterMs ?? busyMs));
-        giveBackLate(host);
+        giveBackLate(host, runningDry);
         return noteTrouble(host);
       case "overloaded":
         host.busy += 1;
@@ -261,8 +278,25 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
     if (host.tracked) noteChange(host, reportMs);
   }
 
-  function noteTrouble(host: HostState): void {
+  function countAfresh(host: HostState): void {
+    const nowMs = performance.now();
+    if (nowMs < host.countedSinceMs + countedMs) return;
+    host.okBefore = nowMs < host.countedSinceMs + 2 * countedMs ? host.ok : 0;
+    host.countedSinceMs = nowMs;
+    host.ok = 0;
+  }
+
+  /** What is told first is what went before in about the last second, not since the beginning. */
+  function track(host: HostState): void {
+    if (host.tracked) return;
+    countAfresh(host);
     host.tracked = true;
+    host.ok += Math.round(host.okBefore * Math.max(0, 1 - (performance.now() - host.countedSinceMs) / countedMs));
+    host.started = host.ok + host.inFlight;
+  }
+
+  function noteTrouble(host: HostState): void {
+    track(host);
     noteChange(host, urgentMs);
   }
 
@@ -291,24 +325,16 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
       report(reports);
       reports = [];
     }
-    const reported = [...changedHosts];
     changedHosts.clear();
     if (reports.length > 0) report(reports);
-    for (const host of reported) forgetIfIdle(host);
   }
 
-  function forgetIfIdle(host: HostState): void {
-    if (host.inFlight > 0 || host.waiting.length > 0 || host.changed || host.share !== null) return;
-    if (host.pausedUntilMs > performance.now()) return;
-    hosts.delete(host.name);
-  }
-
-  function forgetOldGrants(): void {
-    if (hosts.size - waitingHosts.size <= 2 * idleGrantsMax) return;
+  function forgetOldHosts(): void {
+    if (hosts.size - waitingHosts.size <= 2 * idleHostsMax) return;
     for (const host of hosts.values()) {
       if (host.inFlight > 0 || host.waiting.length > 0 || host.changed) continue;
       hosts.delete(host.name);
-      if (hosts.size - waitingHosts.size <= idleGrantsMax) return;
+      if (hosts.size - waitingHosts.size <= idleHostsMax) return;
     }
   }
 
@@ -323,8 +349,7 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
       if (host === undefined) return;
       host.inFlight -= 1;
       count(host, end);
-      if (host.waiting.length > 0) freed(host);
-      else forgetIfIdle(host);
+      freed(host);
     },
     forget(select) {
       const forgotten: WorkItem[] = [];
@@ -347,9 +372,9 @@ export function createHostLimiter({ take, giveBack, report, onFree }: HostLimite
         const nowMs = performance.now();
         refill(host, host.share?.requestsPerSecond ?? 0, nowMs);
         host.share = concurrency === null ? null : { concurrency, requestsPerSecond };
-        host.tracked = host.share !== null;
+        if (host.share === null) host.tracked = false;
+        else track(host);
         if (pausedForMs > 0) host.pausedUntilMs = Math.max(host.pausedUntilMs, nowMs + pausedForMs);
-        if (host.waiting.length === 0) forgetIfIdle(host);
       }
       wake();
     },

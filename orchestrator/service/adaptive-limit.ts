@@ -1,0 +1,95 @@
+/** Left of the limit after trouble. */
+const kept = 0.5;
+/** From a cut to the value at which trouble came, in time during which the limit is made use of. */
+const recoveryMs = 15_000;
+/** At most once in this time is a limit cut: what comes in behind the first sign of trouble was asked before it. */
+const roundMs = 1_000;
+/** However long ago the trouble was. */
+const growthPerSecondMax = 0.25;
+
+export interface AdaptiveLimitOptions {
+  /** Infinity: none until the first trouble. */
+  readonly initial: number;
+  readonly min: number;
+  readonly max: number;
+  /** While there was no trouble yet, the limit rises by a quarter a second, and by at least this much. */
+  readonly risePerSecondMin: number;
+}
+
+/**
+ * A limit that finds itself: it rises while it is made use of and all is well, and is halved on trouble. It remembers
+ * where trouble came: it comes back near that value soon, lingers there, and then looks beyond it faster and faster,
+ * along the cubic function of RFC 9438. So the next trouble is seldom, and a host that bears more later gets more.
+ */
+export class AdaptiveLimit {
+  readonly #options: AdaptiveLimitOptions;
+  #max: number;
+  #value: number;
+  /** Where trouble came last; null: it never did. */
+  #troubledAt: number | null = null;
+  /** Time in use since the last cut. */
+  #usedMs = 0;
+  #steppedMs = -Infinity;
+  #roundEndsMs = -Infinity;
+  /** There was no limit before the last cut. */
+  #unmeasured = false;
+
+  constructor(options: AdaptiveLimitOptions) {
+    this.#options = options;
+    this.#max = options.max;
+    this.#value = Math.min(options.initial, options.max);
+  }
+
+  get value(): number {
+    return this.#value;
+  }
+
+  /** It was in trouble and may be again. */
+  get isCut(): boolean {
+    return this.#troubledAt !== null;
+  }
+
+  setMax(max: number): void {
+    const untried = this.#value === this.#max && this.#troubledAt === null;
+    this.#max = max;
+    this.#value = untried ? Math.min(max, this.#options.initial) : Math.min(max, this.#value);
+  }
+
+  /** Trouble, at a use of `used`. Nothing happens before the round of the last cut is over, at `notBeforeMs` the soonest. */
+  cut(used: number, nowMs: number, notBeforeMs: number): void {
+    if (nowMs < this.#roundEndsMs || nowMs < notBeforeMs) return;
+    const { min } = this.#options;
+    // A measure taken over a moment may be far off.
+    const least = this.#value === Infinity ? min : this.#value / 4;
+    this.#unmeasured = this.#value === Infinity;
+    this.#halveFrom(Math.min(this.#value, Math.max(used, least)));
+    this.#usedMs = 0;
+    this.#steppedMs = nowMs;
+    this.#roundEndsMs = nowMs + roundMs;
+  }
+
+  /** More was in use when the first trouble came than was known then. */
+  revise(used: number, nowMs: number): void {
+    if (this.#unmeasured && nowMs < this.#roundEndsMs && used > (this.#troubledAt ?? Infinity)) this.#halveFrom(used);
+  }
+
+  /** Time has passed; `inUse`: the limit was what held things back. */
+  rise(inUse: boolean, nowMs: number): void {
+    const passedMs = Math.max(0, nowMs - this.#steppedMs);
+    this.#steppedMs = nowMs;
+    if (!inUse || passedMs === Infinity || this.#value === Infinity) return;
+    const growth = (growthPerSecondMax * passedMs) / 1000;
+    const soonest = this.#value * (1 + growth);
+    this.#usedMs += passedMs;
+    const next = this.#troubledAt === null
+      ? Math.max(soonest, this.#value + (this.#options.risePerSecondMin * passedMs) / 1000)
+      : this.#troubledAt * (1 + (1 - kept) * (this.#usedMs / recoveryMs - 1) ** 3);
+    const risen = this.#troubledAt !== null && next > this.#troubledAt ? Math.min(next, soonest) : next;
+    this.#value = Math.min(this.#max, Math.max(this.#value, risen));
+  }
+
+  #halveFrom(used: number): void {
+    this.#troubledAt = Math.max(this.#options.min, Math.min(used, this.#max));
+    this.#value = Math.max(this.#options.min, this.#troubledAt * kept);
+  }
+}
