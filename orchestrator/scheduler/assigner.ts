@@ -1,16 +1,23 @@
 import { assignmentItemsMax } from "../../task-manager/protocol.ts";
-import { Assignment } from "./assignment.ts";
+import { Assignment, type Reclaim, type Share } from "./assignment.ts";
 import type { Fleet, TaskManager } from "./fleet.ts";
-import type { Group } from "./groups.ts";
+import { GroupQueue, weightOf, type Group } from "./groups.ts";
+import type { Holders } from "./holders.ts";
 import type { Intake } from "./intake.ts";
 import type { Launcher } from "./launcher.ts";
 import type { Quarantine } from "./quarantine.ts";
-import { FixedSizes, guidedBudget, type Budget } from "./sizing.ts";
+import { FixedSizes, guidedBudget, type Budget, type GuidedLimits } from "./sizing.ts";
 import type { AssignmentId, SchedulerCommand, SchedulerPlan, TaskManagerId } from "./types.ts";
 import type { Waiting } from "./waiting.ts";
 
 /** Of the Task Managers that work, the part that may be kept for items which must be alone. */
 const apartShare = 4;
+/** From an assignment to its first item, until one was measured. */
+const handOverMs = 70;
+
+/** Time for an answer to a request to give back. */
+const answerMs = 250;
+const answerRoundTrips = 4;
 
 export interface AssignerParts {
   readonly fleet: Fleet;
@@ -18,24 +25,56 @@ export interface AssignerParts {
   readonly waiting: Waiting;
   readonly quarantine: Quarantine;
   readonly intake: Intake;
+  readonly holders: Holders;
   /** Its deadlines have changed. */
   watch(member: TaskManager): void;
+  /** Nothing that it could be given would end in time. */
+  retire(member: TaskManager): void;
+}
+
+export interface AssignerOptions {
+  readonly sizing: SchedulerPlan["sizing"];
+  readonly limits: GuidedLimits;
+  /** What is not begun in time comes back by itself: nothing can be told to its holder. */
+  readonly notAfter: boolean;
+}
+
+export interface Asking {
+  readonly items: number;
+  /** All that is not begun. */
+  readonly whole: boolean;
+  readonly shares: readonly Share[];
+}
+
+interface Giving {
+  readonly groups: readonly Group[];
+  /** Its holder gets nothing else. */
+  readonly exclusive: boolean;
+  /** Whose items these are, too. */
+  readonly copyOf: Assignment | null;
+  readonly reversed: boolean;
 }
 
 /** Who gets what next. */
 export class Assigner {
+  readonly #options: AssignerOptions;
   readonly #parts: AssignerParts;
   readonly #sizes: FixedSizes | null;
   readonly #assignments = new Map<AssignmentId, Assignment>();
+  /** Answers to requests to give back, until they are handed on in the same step. */
+  #arrived: { readonly reclaim: Reclaim; readonly groups: readonly Group[] }[] = [];
   #nextAssignment = 1;
   /** Items in an assignment, lately. */
   #typicalItems = 1;
   /** Items handed out that have neither ended nor come back. */
   running = 0;
+  /** Items that were given to a second Task Manager. */
+  copied = 0;
 
-  constructor(sizing: SchedulerPlan["sizing"], parts: AssignerParts) {
+  constructor(options: AssignerOptions, parts: AssignerParts) {
+    this.#options = options;
     this.#parts = parts;
-    this.#sizes = sizing.kind === "fixed" ? new FixedSizes(sizing) : null;
+    this.#sizes = options.sizing.kind === "fixed" ? new FixedSizes(options.sizing) : null;
   }
 
   get typicalItems(): number {
@@ -56,6 +95,7 @@ export class Assigner {
   /** It is over, whatever became of its items. */
   close(member: TaskManager, assignment: Assignment, nowMs: number): void {
     this.#assignments.delete(assignment.id);
+    if (assignment.reclaim !== null) breakPromises(assignment.reclaim);
     this.#parts.fleet.takeAway(member, assignment, nowMs);
   }
 
@@ -64,12 +104,64 @@ export class Assigner {
     return this.#parts.waiting.readyWeight + this.#parts.intake.remaining * this.#parts.intake.meanWeight;
   }
 
+  /** What came back for those it was meant for. */
+  arrived(reclaim: Reclaim, groups: readonly Group[]): void {
+    this.#arrived.push({ reclaim, groups });
+  }
+
   /** Hands out whatever can be handed out now. */
   assign(nowMs: number): readonly SchedulerCommand[] {
     const commands: SchedulerCommand[] = [];
+    for (const { reclaim, groups } of this.#takeArrived()) this.#handOn(reclaim, groups, commands, nowMs);
     this.#serveHungry(commands, nowMs);
     this.#serveSpare(commands, nowMs);
     return commands;
+  }
+
+  /** Nothing is handed out any more. */
+  assignNothing(): void {
+    for (const { groups } of this.#takeArrived()) for (const group of groups) this.#parts.waiting.release(group);
+  }
+
+  /** Asks for the end of what is not begun of it. */
+  reclaim(assignment: Assignment, { items, whole, shares }: Asking, nowMs: number): SchedulerCommand {
+    const holder = this.#parts.fleet.get(assignment.holder);
+    if (holder === undefined) throw new Error(`assignment ${assignment.id} is to be given back by Task Manager ${assignment.holder}, which is gone`);
+    if (assignment.reclaim !== null) breakPromises(assignment.reclaim);
+    const deadlineMs = nowMs + Math.max(answerMs, answerRoundTrips * (this.#parts.fleet.roundTripMs(holder) ?? 0));
+    const reclaim: Reclaim = { askedMs: nowMs, deadlineMs, whole, shares };
+    assignment.reclaim = reclaim;
+    for (const { member } of shares) member.promised = reclaim;
+    return { kind: "reclaim", id: holder.id, assignment: assignment.id, items };
+  }
+
+  /** A second try at once of items that their holder keeps. */
+  copy(member: TaskManager, original: Assignment, groups: readonly Group[], reversed: boolean, nowMs: number): SchedulerCommand {
+    return this.#give(member, { groups, exclusive: original.exclusive, copyOf: original, reversed }, nowMs);
+  }
+
+  #takeArrived(): readonly { readonly reclaim: Reclaim; readonly groups: readonly Group[] }[] {
+    const arrived = this.#arrived;
+    if (arrived.length > 0) this.#arrived = [];
+    return arrived;
+  }
+
+  #handOn(reclaim: Reclaim, groups: readonly Group[], commands: SchedulerCommand[], nowMs: number): void {
+    breakPromises(reclaim);
+    const queue = new GroupQueue();
+    for (const group of groups) {
+      const free = this.#parts.waiting.admit(group, nowMs);
+      if (free !== null) queue.push(free);
+    }
+    const able = reclaim.shares.filter(({ member }) => this.#parts.fleet.isFree(member));
+    let sharesWeight = able.reduce((sum, { weight }) => sum + weight, 0);
+    for (const { member, weight } of able) {
+      if (queue.count === 0) break;
+      const part = takeWeight(queue, (queue.weight * weight) / sharesWeight);
+      sharesWeight -= weight;
+      commands.push(this.#give(member, { groups: part, exclusive: false, copyOf: null, reversed: false }, nowMs));
+    }
+    for (const rest of takeWeight(queue, Infinity)) this.#parts.waiting.release(rest);
   }
 
   /** Those without work first. */
@@ -80,7 +172,7 @@ export class Assigner {
       if (member === undefined) return;
       if (this.#parts.quarantine.waitingGroups > 0 && this.#mayWorkApart(member)) {
         const group = this.#parts.waiting.takeApart(nowMs);
-        if (group !== null) commands.push(this.#give(member, [group], true, nowMs));
+        if (group !== null) commands.push(this.#give(member, { groups: [group], exclusive: true, copyOf: null, reversed: false }, nowMs));
       } else if (passed !== member && this.#leavesToOthers(member)) passed = member;
       else {
         this.#parts.fleet.setReserved(member, false);
@@ -107,21 +199,61 @@ export class Assigner {
 
   #giveShare(member: TaskManager, commands: SchedulerCommand[], nowMs: number): boolean {
     const again = !(this.#avoids(member) && this.#parts.waiting.anyFresh);
-    const groups = this.#parts.waiting.take(this.#budgetOf(member, nowMs), again, nowMs);
+    const budget = this.#inTime(member, this.#budgetOf(member, nowMs), nowMs);
+    if (budget === null) {
+      this.#parts.retire(member);
+      return false;
+    }
+    const groups = this.#parts.waiting.take(budget, again, nowMs);
     if (groups.length === 0) return false;
-    commands.push(this.#give(member, groups, false, nowMs));
+    commands.push(this.#give(member, { groups, exclusive: false, copyOf: null, reversed: false }, nowMs));
     return true;
   }
 
-  #give(member: TaskManager, groups: readonly Group[], exclusive: boolean, nowMs: number): SchedulerCommand {
-    const assignment = new Assignment({ id: this.#nextAssignment++, holder: member.id, groups, exclusive, holderEnded: member.itemsEnded, nowMs });
+  #give(member: TaskManager, { groups, exclusive, copyOf, reversed }: Giving, nowMs: number): SchedulerCommand {
+    const isCopy = copyOf !== null;
+    const holderEnded = member.itemsEnded;
+    const assignment = new Assignment({ id: this.#nextAssignment++, holder: member.id, groups, exclusive, isCopy, reversed, holderEnded, nowMs });
+    const notAfterMs = this.#notAfterMs(member, groups, nowMs);
     this.#assignments.set(assignment.id, assignment);
-    this.running += assignment.count;
-    this.#typicalItems += Math.ceil((assignment.count - this.#typicalItems) / 8);
-    if (!exclusive) this.#unbind(member, assignment.count);
+    if (isCopy) {
+      this.#parts.holders.share(copyOf, assignment);
+      copyOf.copies += 1;
+      this.copied += assignment.count;
+    } else {
+      this.running += assignment.count;
+      this.#typicalItems += Math.ceil((assignment.count - this.#typicalItems) / 8);
+      if (!exclusive) this.#unbind(member, assignment.count);
+    }
     this.#parts.fleet.give(member, assignment, nowMs);
     this.#parts.watch(member);
-    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs: null, reversed: false, ...(assignment.exclusive ? { apart: true } : {}) };
+    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs, reversed };
+  }
+
+  /** Expected start, half a second, and twice as long as it should take; for ever where nobody knows how long that is. */
+  #notAfterMs(member: TaskManager, groups: readonly Group[], nowMs: number): number | null {
+    if (!this.#options.notAfter) return null;
+    const predictedMs = this.#predictedMs(member, groups.reduce((weight, group) => weight + weightOf(group), 0), nowMs);
+    return predictedMs === null ? null : Math.ceil(nowMs + (member.roundTripMs ?? handOverMs) + 500 + 2 * predictedMs);
+  }
+
+  #predictedMs(member: TaskManager, weight: number, nowMs: number): number | null {
+    const { fleet, intake } = this.#parts;
+    const fleetMeanMs = fleet.meanMs(nowMs);
+    return fleetMeanMs === null ? null : weight * fleet.estimateMs(member, fleetMeanMs, intake.meanWeight, nowMs);
+  }
+
+  /** No more than what ends before its place is taken from it; null: nothing would. */
+  #inTime(member: TaskManager, budget: Budget, nowMs: number): Budget | null {
+    if (member.untilMs === Infinity) return budget;
+    const { meanWeight } = this.#parts.intake;
+    const unitMs = this.#predictedMs(member, 1, nowMs);
+    if (unitMs === null) return nowMs < member.untilMs ? budget : null;
+    const heldWeight = member.assignments.reduce((weight, { missingWeight }) => weight + missingWeight, 0);
+    const weight = (member.untilMs - nowMs) / unitMs - heldWeight;
+    // One that was given nothing yet gets an item all the same, or nobody would ever try it.
+    if (weight < meanWeight) return member.given === 0 && nowMs < member.untilMs ? { items: 1, weight: Infinity } : null;
+    return { items: Math.min(budget.items, Math.max(1, Math.floor(weight / meanWeight))), weight: Math.min(budget.weight, weight) };
   }
 
   /** A fixed split is bound to its Task Manager until all of it is handed out, or nothing is left of the input. */
@@ -135,7 +267,7 @@ export class Assigner {
       const fleetSize = this.#parts.fleet.live + this.#parts.launcher.launching;
       const meanWeight = this.#parts.intake.meanWeight;
       const rest = { weight: this.restWeight, runningWeight: this.running * meanWeight, meanWeight };
-      return guidedBudget(member, this.#parts.fleet, fleetSize, rest, nowMs);
+      return guidedBudget(member, this.#parts.fleet, fleetSize, rest, this.#options.limits, nowMs);
     }
     if (member.bound === 0) this.#parts.fleet.bind(member, this.#sizes.take());
     return { items: Math.min(member.bound, assignmentItemsMax), weight: Infinity };
@@ -164,4 +296,22 @@ export class Assigner {
   #avoids(member: TaskManager): boolean {
     return this.#parts.waiting.front?.avoid === member.id;
   }
+}
+
+/** Those it was meant for may be given something else. */
+export function breakPromises(reclaim: Reclaim): void {
+  for (const { member } of reclaim.shares) if (member.promised === reclaim) member.promised = null;
+}
+
+function takeWeight(queue: GroupQueue, weightMax: number): readonly Group[] {
+  const groups: Group[] = [];
+  let items = 0;
+  for (let left = weightMax; left > 0 && items < assignmentItemsMax; ) {
+    const group = queue.take(assignmentItemsMax - items, left);
+    if (group === null) break;
+    groups.push(group);
+    items += group.count;
+    left -= weightOf(group);
+  }
+  return groups;
 }

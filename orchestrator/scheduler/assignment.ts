@@ -1,8 +1,12 @@
 import type { Ranges } from "../../task-manager/protocol.ts";
 import { Bits } from "./bits.ts";
+import type { TaskManager } from "./fleet.ts";
 import { GroupBuilder, type Group, type History } from "./groups.ts";
 import { ascending, isAscending } from "./ranges.ts";
 import type { AssignmentId, HostNumber, TaskManagerId } from "./types.ts";
+
+/** Reports of begun items after which those that have ended are forgotten. */
+const begunLogLength = 64;
 
 /** Neighbouring items with one past; `ordinal` is the place of the first in the assignment. */
 interface Piece {
@@ -10,6 +14,38 @@ interface Piece {
   readonly end: number;
   readonly ordinal: number;
   readonly history: History;
+}
+
+/** A request to give back, on its way: one an assignment. */
+export interface Reclaim {
+  readonly askedMs: number;
+  /** After that its holder is suspect. */
+  readonly deadlineMs: number;
+  /** All that was not begun was asked for. */
+  readonly whole: boolean;
+  /** Who is to have how much of what comes back. */
+  readonly shares: readonly Share[];
+}
+
+export interface Share {
+  readonly member: TaskManager;
+  readonly weight: number;
+}
+
+/** Items that were reported as begun together. */
+interface Begun {
+  readonly atMs: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Which missing items are meant, besides those that another holds too. */
+export interface Choice {
+  /** Begun before that time; null: begun or not. */
+  readonly begunBeforeMs: number | null;
+  readonly itemsMax: number;
+  readonly fromEnd: boolean;
+  isWanted(index: number): boolean;
 }
 
 /** Called with [first, end), the ordinal of the first and their common past. */
@@ -20,6 +56,10 @@ export interface AssignmentOptions {
   readonly holder: TaskManagerId;
   readonly groups: readonly Group[];
   readonly exclusive: boolean;
+  /** Its items are at another Task Manager, too. */
+  readonly isCopy: boolean;
+  /** Worked on from the last item to the first. */
+  readonly reversed: boolean;
   /** Items that the holder has ended so far. */
   readonly holderEnded: number;
   readonly nowMs: number;
@@ -33,8 +73,19 @@ export class Assignment {
   readonly items: Ranges;
   /** The holder has nothing else: what happens to it was done by these. */
   readonly exclusive: boolean;
+  readonly isCopy: boolean;
   readonly givenMs: number;
   readonly holderEnded: number;
+  reclaim: Reclaim | null = null;
+  /** It has given back all that it had not begun. */
+  exhausted = false;
+  /** Missing items that another has, too. */
+  shared = 0;
+  /** Copies made of it. */
+  copies = 0;
+  /** Items that its holder has reported as ended or given back, wanted or not. */
+  reported = 0;
+  readonly reversed: boolean;
   /** When it became the oldest at its Task Manager, which is when it began to run. */
   runningSinceMs: number | null = null;
   /** Heartbeats in a row that did not name it, although they should. */
@@ -45,11 +96,19 @@ export class Assignment {
   #missing: Bits;
   #missingCount: number;
   #begun: Bits | null = null;
+  #begunMissing = 0;
+  #missingWeight: number;
+  #begunLog: Begun[] = [];
+  /** What is known of items beyond the usual weight, by ordinal; and the sum over those missing. */
+  #extraWeights: Map<number, number> | null = null;
+  #extraWeight = 0;
 
-  constructor({ id, holder, groups, exclusive, holderEnded, nowMs }: AssignmentOptions) {
+  constructor({ id, holder, groups, exclusive, isCopy, reversed, holderEnded, nowMs }: AssignmentOptions) {
     this.id = id;
     this.holder = holder;
     this.exclusive = exclusive;
+    this.isCopy = isCopy;
+    this.reversed = reversed;
     this.holderEnded = holderEnded;
     this.givenMs = nowMs;
     this.count = groups.reduce((count, group) => count + group.count, 0);
@@ -61,10 +120,28 @@ export class Assignment {
     this.#missing = new Bits(this.count);
     this.#missing.add(0, this.count);
     this.#missingCount = this.count;
+    this.#missingWeight = this.weights === null ? 0 : this.weightOf(0, this.count);
   }
 
   get missing(): number {
     return this.#missingCount;
+  }
+
+  /** Missing items that its holder has not begun, as far as is known. */
+  get unbegun(): number {
+    return this.#missingCount - this.#begunMissing;
+  }
+
+  /** About what the missing items weigh. */
+  get missingWeight(): number {
+    return this.weights === null ? Math.max(0, this.#missingCount + this.#extraWeight) : this.#missingWeight;
+  }
+
+  /** Has the holder begun the item? */
+  hasBegun(index: number): boolean {
+    const piece = this.#pieces[this.#pieceAt(index)];
+    if (piece === undefined || index < piece.first) return false;
+    return this.#begun?.has(piece.ordinal + index - piece.first) ?? false;
   }
 
   /** Takes those of [first, end) that are missing; returns how many that were. */
@@ -81,8 +158,9 @@ export class Assignment {
   }
 
   /** Marks those of [first, end) that are missing as begun; returns how many of them belong here. */
-  begin(first: number, end: number): number {
+  begin(first: number, end: number, nowMs: number): number {
     this.#begun ??= new Bits(this.count);
+    this.#note({ atMs: nowMs, first, end });
     let count = 0;
     for (let at = this.#pieceAt(first); at < this.#pieces.length; at++) {
       const piece = this.#pieces[at];
@@ -90,6 +168,7 @@ export class Assignment {
       const from = piece.ordinal + Math.max(0, first - piece.first);
       const to = piece.ordinal + Math.min(end, piece.end) - piece.first;
       if (to <= from) continue;
+      this.#beginMissing(from, to);
       this.#begun.add(from, to);
       count += to - from;
     }
@@ -113,6 +192,45 @@ export class Assignment {
     return { begun: begun.groups(), unbegun: unbegun.groups() };
   }
 
+  /** An item turned out to be `weight` times as heavy as most. */
+  sized(index: number, weight: number): void {
+    const piece = this.#pieces[this.#pieceAt(index)];
+    if (piece === undefined || index < piece.first) return;
+    const ordinal = piece.ordinal + index - piece.first;
+    if (!this.#missing.has(ordinal) || this.#extraWeights?.has(ordinal) === true) return;
+    this.#extraWeights ??= new Map();
+    this.#extraWeights.set(ordinal, weight - 1);
+    this.#extraWeight += weight - 1;
+  }
+
+  /** Since when the missing item that was begun first is worked on; null: none is known to be. */
+  oldestBegunMs(): number | null {
+    for (let log = this.#begunLog; log.length > 0; log.shift()) {
+      const [oldest] = log;
+      if (oldest !== undefined && this.#anyMissing(oldest.first, oldest.end)) return oldest.atMs;
+    }
+    return null;
+  }
+
+  /** Missing items, which stay missing. */
+  chosen({ begunBeforeMs, itemsMax, fromEnd, isWanted }: Choice): readonly Group[] {
+    const late = begunBeforeMs === null ? null : this.#begunLog.filter(({ atMs }) => atMs <= begunBeforeMs);
+    if (late?.length === 0) return [];
+    const found: { index: number; ordinal: number; history: History }[] = [];
+    for (const piece of [...this.#pieces].sort((a, b) => a.first - b.first)) {
+      const end = piece.ordinal + piece.end - piece.first;
+      for (let at = this.#missing.nextMember(piece.ordinal, end); at < end; at = this.#missing.nextMember(at + 1, end)) {
+        const index = piece.first + at - piece.ordinal;
+        if (!isWanted(index) || late?.some((begun) => index >= begun.first && index < begun.end) === false) continue;
+        found.push({ index, ordinal: at, history: piece.history });
+      }
+    }
+    const chosen = new Remainder(this);
+    const from = fromEnd ? Math.max(0, found.length - itemsMax) : 0;
+    for (const { index, ordinal, history } of found.slice(from, from + itemsMax)) chosen.add(index, index + 1, ordinal, history);
+    return chosen.groups();
+  }
+
   hostAt(ordinal: number): HostNumber {
     return this.hosts?.[ordinal] ?? 0;
   }
@@ -132,11 +250,47 @@ export class Assignment {
   #takeOrdinals(piece: Piece, from: number, to: number, visit: RunVisitor): void {
     for (let at = this.#missing.nextMember(from, to); at < to; at = this.#missing.nextMember(at, to)) {
       const stop = this.#missing.nextGap(at, to);
+      if (this.#begun !== null) this.#begunMissing -= this.#begun.count(at, stop);
       this.#missing.remove(at, stop);
+      if (this.weights !== null) this.#missingWeight -= this.weightOf(at, stop - at);
+      if (this.#extraWeights !== null) this.#forgetExtra(this.#extraWeights, at, stop);
       this.#missingCount -= stop - at;
       visit(piece.first + at - piece.ordinal, piece.first + stop - piece.ordinal, at, piece.history);
       at = stop;
     }
+  }
+
+  #beginMissing(from: number, to: number): void {
+    const begun = this.#begun;
+    for (let at = this.#missing.nextMember(from, to); at < to; at = this.#missing.nextMember(at, to)) {
+      const stop = this.#missing.nextGap(at, to);
+      this.#begunMissing += stop - at - (begun?.count(at, stop) ?? 0);
+      at = stop;
+    }
+  }
+
+  #note(begun: Begun): void {
+    this.#begunLog.push(begun);
+    if (this.#begunLog.length % begunLogLength === 0) this.#begunLog = this.#begunLog.filter(({ first, end }) => this.#anyMissing(first, end));
+  }
+
+  #anyMissing(first: number, end: number): boolean {
+    for (let at = this.#pieceAt(first); at < this.#pieces.length; at++) {
+      const piece = this.#pieces[at];
+      if (piece === undefined || piece.first >= end) return false;
+      const from = piece.ordinal + Math.max(0, first - piece.first);
+      const to = piece.ordinal + Math.min(end, piece.end) - piece.first;
+      if (this.#missing.nextMember(from, to) < to) return true;
+    }
+    return false;
+  }
+
+  #forgetExtra(extra: Map<number, number>, from: number, to: number): void {
+    for (let at = from; at < to; at++) {
+      this.#extraWeight -= extra.get(at) ?? 0;
+      extra.delete(at);
+    }
+    if (extra.size === 0) this.#extraWeight = 0;
   }
 
   /** The first piece that ends behind `index`. */

@@ -31,6 +31,17 @@ export class Bits {
     return (((this.#words[at >>> 5] ?? 0) >>> (at & 31)) & 1) === 1;
   }
 
+  /** How many members are in [first, end). */
+  count(first: number, end: number): number {
+    let count = 0;
+    for (let at = first; at < end; ) {
+      const stop = Math.min(end, at - (at & 31) + 32);
+      count += onesIn((this.#words[at >>> 5] ?? 0) & maskOf(at & 31, stop - at));
+      at = stop;
+    }
+    return count;
+  }
+
   /** The first member in [from, end); `end` if there is none. */
   nextMember(from: number, end: number): number {
     return this.#next(from, end, 0);
@@ -61,4 +72,11 @@ export class Bits {
 /** `count` ones (1 to 32) from bit `first` on. */
 function maskOf(first: number, count: number): number {
   return (count === 32 ? -1 : (1 << count) - 1) << first;
+}
+
+/** Bits that are set in a word (Warren, Hacker's Delight, 5-1). */
+function onesIn(word: number): number {
+  const pairs = word - ((word >>> 1) & 0x55555555);
+  const fours = (pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333);
+  return Math.imul((fours + (fours >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
 }

@@ -1,9 +1,17 @@
-import type { Assignment } from "./assignment.ts";
+import type { Assignment, Reclaim } from "./assignment.ts";
 import { Fifo } from "./fifo.ts";
 import type { TaskManagerId } from "./types.ts";
 
 /** Busy time behind a measured rate; older work counts for half as much, so that a change is noticed. */
 const rateMemoryMs = 30_000;
+/** Before the end of its place nothing is handed out that would not have ended; a quarter of a place that is short. */
+const endMarginMs = 5_000;
+
+/**
+ * `live`: can be given work. `leaving`: goes back to the pool once it is empty, or stays where it is wanted again.
+ * `silent`: not heard of for so long that its items went elsewhere, yet nothing can stop it. `draining`: asked to end.
+ */
+export type MemberState = "live" | "leaving" | "silent" | "draining";
 
 export interface TaskManager {
   readonly id: TaskManagerId;
@@ -13,13 +21,24 @@ export interface TaskManager {
   readonly assignments: Assignment[];
   /** Items of its split that are not handed out yet. */
   bound: number;
-  /** Asked to end: gets nothing more. */
-  draining: boolean;
+  state: MemberState;
+  /** When its place is taken from it. */
+  readonly endsAtMs: number;
+  /** Nothing that would end later is given to it. */
+  readonly untilMs: number;
+  /** Given up, and still worked on there: until they have ended it has no room. */
+  readonly ghosts: Set<Assignment>;
+  /** The reclaimed items that it is to be given. */
+  promised: Reclaim | null;
+  /** Smoothed time from a request to give back to the answer. */
+  roundTripMs: number | null;
   /** Holds items that must be alone. */
   exclusive: boolean;
   /** Gets nothing more until it is empty, then items that must be alone. */
   reserved: boolean;
   given: number;
+  /** Whatever it would be given would not end before its place is taken from it. */
+  retired: boolean;
   refusals: number;
   heardMs: number;
   heartbeatMs: number | null;
@@ -42,6 +61,13 @@ export interface FleetOptions {
   readonly assignmentsMax: number | null;
 }
 
+export interface Joining {
+  readonly id: TaskManagerId;
+  readonly room: number;
+  readonly lanes: number;
+  readonly endsAtMs: number | null;
+}
+
 /** The Task Managers that joined, who of them can take more, and how fast they are. */
 export class Fleet {
   readonly #options: FleetOptions;
@@ -59,12 +85,14 @@ export class Fleet {
   #busySinceSumMs = 0;
   #busyMs = 0;
   #weightEnded = 0;
+  #heardMs = -Infinity;
+  #roundTripMs: number | null = null;
 
   constructor(options: FleetOptions) {
     this.#options = options;
   }
 
-  /** All that joined and have not ended, draining ones too. */
+  /** All that joined and have not ended, whatever their state. */
   get size(): number {
     return this.#members.size;
   }
@@ -112,17 +140,23 @@ export class Fleet {
     return this.#members.values();
   }
 
-  join(id: TaskManagerId, room: number, lanes: number, nowMs: number): TaskManager {
+  join({ id, room, lanes, endsAtMs }: Joining, nowMs: number): TaskManager {
     const member: TaskManager = {
       id,
       room: this.#options.prefetch ? Math.max(1, room) : 1,
       lanes: Math.max(1, lanes),
       assignments: [],
       bound: 0,
-      draining: false,
+      state: "live",
+      endsAtMs: endsAtMs ?? Infinity,
+      untilMs: endsAtMs === null ? Infinity : endsAtMs - Math.min(endMarginMs, Math.max(0, endsAtMs - nowMs) / 4),
+      ghosts: new Set(),
+      promised: null,
+      roundTripMs: null,
       exclusive: false,
       reserved: false,
       given: 0,
+      retired: false,
       refusals: 0,
       heardMs: nowMs,
       heartbeatMs: null,
@@ -147,16 +181,18 @@ export class Fleet {
   /** Its assignments must have been taken from it. */
   remove(member: TaskManager): void {
     if (member.assignments.length > 0) throw new Error(`Task Manager ${member.id} leaves with ${member.assignments.length} assignments`);
-    this.drain(member);
+    this.setState(member, "draining");
     this.#members.delete(member.id);
   }
 
-  drain(member: TaskManager): void {
-    if (member.draining) return;
-    member.draining = true;
-    this.#live -= 1;
-    if (member.assignments.length === 0) this.#idle -= 1;
-    if (member.proven) this.#proven -= 1;
+  setState(member: TaskManager, state: MemberState): void {
+    if (member.state === state) return;
+    const change = Number(state === "live") - Number(member.state === "live");
+    member.state = state;
+    this.#live += change;
+    if (isIdle(member)) this.#idle += change;
+    if (member.proven) this.#proven += change;
+    if (change > 0) return this.list(member);
     this.bind(member, 0);
     this.setReserved(member, false);
   }
@@ -180,12 +216,13 @@ export class Fleet {
     }
     if (member.assignments.length === 0) {
       this.#holding += 1;
-      this.#idle -= 1;
+      if (member.state === "live") this.#idle -= 1;
       member.busySinceMs = nowMs;
       member.progressMs = nowMs;
       assignment.runningSinceMs = nowMs;
       this.#busySinceSumMs += nowMs;
     }
+    member.promised = null;
     member.assignments.push(assignment);
     member.given += 1;
     this.list(member);
@@ -206,10 +243,44 @@ export class Fleet {
     this.list(member);
   }
 
+  /** It is over for the job, yet its holder goes on with it. */
+  haunt(member: TaskManager, assignment: Assignment): void {
+    if (member.state === "live" && isIdle(member)) this.#idle -= 1;
+    member.ghosts.add(assignment);
+  }
+
+  /** Its holder has ended what nobody wanted any more. */
+  lay(member: TaskManager, assignment: Assignment): void {
+    if (!member.ghosts.delete(assignment)) return;
+    if (member.state === "live" && isIdle(member)) this.#idle += 1;
+    this.list(member);
+  }
+
+  heard(member: TaskManager, nowMs: number): void {
+    member.heardMs = nowMs;
+    this.#heardMs = nowMs;
+  }
+
+  /** When any of them was heard of last. */
+  get heardMs(): number {
+    return this.#heardMs;
+  }
+
+  /** It answered a request after that time. */
+  answered(member: TaskManager, roundTripMs: number): void {
+    member.roundTripMs = smoothed(member.roundTripMs, roundTripMs);
+    this.#roundTripMs = smoothed(this.#roundTripMs, roundTripMs);
+  }
+
+  /** From a request to its answer, for one that may not have been asked yet; null: nobody was. */
+  roundTripMs(member: TaskManager): number | null {
+    return member.roundTripMs ?? this.#roundTripMs;
+  }
+
   prove(member: TaskManager): void {
     if (member.proven) return;
     member.proven = true;
-    if (!member.draining) this.#proven += 1;
+    if (member.state === "live") this.#proven += 1;
   }
 
   ended(member: TaskManager, items: number, weight: number, nowMs: number): void {
@@ -255,10 +326,15 @@ export class Fleet {
     return undefined;
   }
 
+  /** It holds nothing and can be given work. */
+  isFree(member: TaskManager): boolean {
+    return member.assignments.length === 0 && this.#members.get(member.id) === member && this.#canTake(member);
+  }
+
   /** No more assignments may be given to it. */
   isSpent(member: TaskManager): boolean {
     const { assignmentsMax } = this.#options;
-    return assignmentsMax !== null && member.given >= assignmentsMax;
+    return member.retired || (assignmentsMax !== null && member.given >= assignmentsMax);
   }
 
   /** Milliseconds of one Task Manager for a unit of weight; null: nothing has ended yet. */
@@ -279,7 +355,7 @@ export class Fleet {
     member.busyMs += nowMs - sinceMs;
     member.busySinceMs = null;
     this.#holding -= 1;
-    if (!member.draining) this.#idle += 1;
+    if (member.state === "live" && isIdle(member)) this.#idle += 1;
     this.#busySinceSumMs -= sinceMs;
     this.#busyMs += nowMs - sinceMs;
   }
@@ -289,10 +365,19 @@ export class Fleet {
   }
 
   #canTake(member: TaskManager): boolean {
-    return !member.draining && !this.isSpent(member);
+    return member.state === "live" && member.ghosts.size === 0 && !this.isSpent(member);
   }
 
   #canPrefetch(member: TaskManager): boolean {
     return this.#canTake(member) && !member.exclusive && !member.reserved && member.assignments.length < member.room;
   }
+}
+
+/** It holds nothing, nor works on anything that was given up. */
+function isIdle({ assignments, ghosts }: TaskManager): boolean {
+  return assignments.length === 0 && ghosts.size === 0;
+}
+
+function smoothed(before: number | null, value: number): number {
+  return before === null ? value : before + (value - before) / 4;
 }

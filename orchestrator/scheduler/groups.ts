@@ -11,11 +11,13 @@ export interface History {
   readonly returns: number;
   /** Times given back for lack of memory. */
   readonly memoryReturns: number;
+  /** Task Managers that were given up, with these in hand, since they ended nothing. */
+  readonly hangs: number;
   /** Where it went wrong last; 0: nowhere. */
   readonly avoid: TaskManagerId;
 }
 
-export const freshHistory: History = { attempts: 0, returns: 0, memoryReturns: 0, avoid: 0 };
+export const freshHistory: History = { attempts: 0, returns: 0, memoryReturns: 0, hangs: 0, avoid: 0 };
 
 /** Items that wait or move together, with the same past. */
 export interface Group {

@@ -24,6 +24,11 @@ export class Outcomes {
     return this.#batches.size;
   }
 
+  /** Something that ended could not be stored. */
+  get isGivenUp(): boolean {
+    return this.#lost;
+  }
+
   /** They have a result in the journal; `failed` of them an error. */
   reuse(first: number, end: number): void {
     this.#end(first, end);

@@ -64,9 +64,14 @@ export class Quarantine {
 
   /** They were begun where a Task Manager was lost. `together`: how many may be tried at once, at most. */
   suspect(group: Group, together: number): void {
+    this.mark(group);
+    for (const piece of chopped(group, Math.max(1, Math.min(together, groupItemsMax)))) this.#wait(piece);
+  }
+
+  /** The same, where another Task Manager has them still: should they come back from there, they are tried apart. */
+  mark(group: Group): void {
     this.#changed = true;
     for (const index of indexesOf(group.ranges)) if (!this.#suspects.has(index)) this.#suspects.set(index, 0);
-    for (const piece of chopped(group, Math.max(1, Math.min(together, groupItemsMax)))) this.#wait(piece);
   }
 
   /** One more loss while it was alone; returns how many that makes. */

@@ -21,6 +21,10 @@ export function countOf(ranges: Ranges): number {
   return count;
 }
 
+export function eachRange(ranges: Ranges, visit: (first: number, end: number) => void): void {
+  for (let pair = 0; pair + 1 < ranges.length; pair += 2) visit(ranges[pair] ?? 0, ranges[pair + 1] ?? 0);
+}
+
 export function* indexesOf(ranges: Ranges): Generator<number, void, undefined> {
   for (let pair = 0; pair + 1 < ranges.length; pair += 2) {
     const end = ranges[pair + 1] ?? 0;

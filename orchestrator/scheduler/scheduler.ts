@@ -1,16 +1,20 @@
 import type { Ranges } from "../../task-manager/protocol.ts";
 import { Assigner } from "./assigner.ts";
-import { Remainder, type Assignment } from "./assignment.ts";
+import type { Assignment } from "./assignment.ts";
 import { Deadlines } from "./deadlines.ts";
+import { Fates } from "./fates.ts";
 import { Fleet, type TaskManager } from "./fleet.ts";
-import type { Group, History } from "./groups.ts";
+import type { Group } from "./groups.ts";
+import { Holders } from "./holders.ts";
 import { Hosts } from "./hosts.ts";
 import { Intake } from "./intake.ts";
 import { Launcher } from "./launcher.ts";
 import { Outcomes } from "./outcomes.ts";
-import { lossesAloneMax, Quarantine } from "./quarantine.ts";
-import { backOffMs, seededRandom } from "./random.ts";
-import { countOf, indexesOf } from "./ranges.ts";
+import { Quarantine } from "./quarantine.ts";
+import { seededRandom } from "./random.ts";
+import { countOf, eachRange, indexesOf } from "./ranges.ts";
+import { limitsWithoutWayBack, limitsWithWayBack } from "./sizing.ts";
+import { speculationOf, type Speculation } from "./speculation.ts";
 import type {
   AssignmentId,
   FinishState,
@@ -23,20 +27,15 @@ import type {
   SchedulerPlan,
   StepResult,
   StopReason,
-  StoredError,
   TaskManagerId,
 } from "./types.ts";
 import { Waiting } from "./waiting.ts";
 
-const retryFirstMs = 200;
-const retryMaxMs = 30_000;
-/** Times that an item may come back while its Task Manager ends nothing at all. */
-const returnsMax = 20;
-/** The first of them in a group, the others alone. */
-const memoryReturnsMax = 4;
 /** Heartbeats in a row without an assignment that should be there. */
 const heartbeatsWithoutMax = 2;
 const refusalsMax = 3;
+/** The longest that anything runs which nobody can stop: an invocation of Lambda. */
+const silentMaxMs = 900_000;
 /** From the request to stop to the end of what runs, when the job has run out of time. */
 const stopGraceMs = 10_000;
 
@@ -46,6 +45,16 @@ type Deadline =
   | { readonly kind: "task-manager"; readonly taskManager: TaskManager; readonly timeMs: number }
   | { readonly kind: "back-off"; readonly group: Group }
   | { readonly kind: "host"; readonly host: HostNumber };
+
+/**
+ * `silent`: not heard of. `gone`: for so long that nothing of it can be left. `hung`: heard of, and nothing ends.
+ * `place`: what it is given from now on would not end.
+ */
+interface Limit {
+  readonly kind: "silent" | "gone" | "hung" | "place";
+  readonly timeMs: number;
+  readonly message: string;
+}
 
 interface Stopping {
   readonly reason: StopReason;
@@ -69,19 +78,22 @@ class StateMachine implements Scheduler {
   readonly #intake = new Intake();
   readonly #assigner: Assigner;
   readonly #outcomes = new Outcomes();
+  readonly #holders = new Holders();
+  readonly #fates: Fates;
+  readonly #speculation: Speculation;
   readonly #deadlines = new Deadlines<Deadline>();
   #nowMs = -Infinity;
   #startedMs: number | null = null;
   #wakeAtMs: number | null = null;
   /** Silence counts from here on: before, it was the orchestrator that slept. */
   #awakeSinceMs = -Infinity;
-  #retried = 0;
+  #reclaimed = 0;
   #losses = 0;
   #droppedReports = 0;
   #stopping: Stopping | null = null;
   #graceEndsMs: number | null = null;
   #finished = false;
-  /** Releases and cancels of this step. */
+  /** Releases, cancels and requests to give back of this step. */
   #partings: SchedulerCommand[] = [];
 
   constructor(plan: SchedulerPlan) {
@@ -95,13 +107,39 @@ class StateMachine implements Scheduler {
       release: (group) => this.#waiting.release(group),
     });
     this.#waiting = new Waiting(this.#hosts, this.#quarantine);
-    this.#assigner = new Assigner(plan.sizing, {
+    const { reclaim, cancel } = plan.supports;
+    const isRemainder = plan.speculation !== false && plan.speculation.kind === "remainder";
+    const assigning = { sizing: plan.sizing, limits: reclaim ? limitsWithWayBack : limitsWithoutWayBack, notAfter: !reclaim && !cancel && isRemainder };
+    this.#assigner = new Assigner(assigning, {
       fleet: this.#fleet,
       launcher: this.#launcher,
       waiting: this.#waiting,
       quarantine: this.#quarantine,
       intake: this.#intake,
+      holders: this.#holders,
       watch: (member) => this.#watch(member),
+      retire: (member) => this.#retire(member),
+    });
+    this.#fates = new Fates({
+      assigner: this.#assigner,
+      holders: this.#holders,
+      hosts: this.#hosts,
+      quarantine: this.#quarantine,
+      waiting: this.#waiting,
+      outcomes: this.#outcomes,
+      attemptsMax: plan.attemptsMax,
+      hostBlockedMs: plan.hostBlockedMs,
+      random: this.#random,
+      wake: (timeMs, group) => this.#deadlines.add(timeMs, { kind: "back-off", group }),
+    });
+    this.#speculation = speculationOf(plan, {
+      fleet: this.#fleet,
+      assigner: this.#assigner,
+      holders: this.#holders,
+      quarantine: this.#quarantine,
+      waiting: this.#waiting,
+      intake: this.#intake,
+      fates: this.#fates,
     });
   }
 
@@ -122,9 +160,9 @@ class StateMachine implements Scheduler {
       succeeded,
       failed,
       reused,
-      retried: this.#retried,
-      copied: 0,
-      reclaimed: 0,
+      retried: this.#fates.retried,
+      copied: this.#assigner.copied,
+      reclaimed: this.#reclaimed,
       running: this.#assigner.running,
       waiting: this.#waiting.ready + this.#quarantine.waitingItems,
       setAside: this.#waiting.setAside,
@@ -154,7 +192,7 @@ class StateMachine implements Scheduler {
           this.#waiting.backOffOver(due.group);
           break;
         case "host":
-          for (const group of this.#hosts.due(due.host, nowMs)) this.#endAsHostBlocked(group);
+          for (const group of this.#hosts.due(due.host, nowMs)) this.#fates.endAsHostBlocked(group);
       }
     }
     if (nowMs >= this.#jobEndsMs()) {
@@ -178,7 +216,8 @@ class StateMachine implements Scheduler {
   #nextDeadlineMs(): number | null {
     if (this.#finished) return null;
     const launchMs = this.#wantsLaunch() ? (this.#launcher.retryAtMs(this.#nowMs) ?? Infinity) : Infinity;
-    const nextMs = Math.min(this.#deadlines.nextMs ?? Infinity, this.#jobEndsMs(), this.#graceEndsMs ?? Infinity, launchMs);
+    const speculationMs = this.#stopping === null ? (this.#speculation.nextMs(this.#nowMs) ?? Infinity) : Infinity;
+    const nextMs = Math.min(this.#deadlines.nextMs ?? Infinity, speculationMs, this.#jobEndsMs(), this.#graceEndsMs ?? Infinity, launchMs);
     return nextMs === Infinity ? null : nextMs;
   }
 
@@ -195,21 +234,39 @@ class StateMachine implements Scheduler {
     member.wakeMs = Infinity;
     const limit = this.#limitOf(member);
     if (limit.timeMs > nowMs) return this.#watch(member);
+    const cause = { exitCode: null, signal: null, message: limit.message };
+    switch (limit.kind) {
+      case "place":
+        this.#retire(member);
+        return this.#watch(member);
+      case "silent":
+        if (!this.#plan.supports.cancel && member.state !== "draining") return this.#silence(member, cause, nowMs);
+        break;
+      case "hung":
+      case "gone":
+        break;
+    }
     this.#release(member.id, "kill");
-    this.#lose(member, { exitCode: null, signal: null, message: limit.message }, nowMs);
+    this.#lose(member, cause, limit.kind === "hung", nowMs);
   }
 
   /** What a Task Manager may not outlast, whichever comes first. */
-  #limitOf(member: TaskManager): { readonly timeMs: number; readonly message: string } {
+  #limitOf(member: TaskManager): Limit {
     const { heartbeats, heartbeatTimeoutMs, taskManagerTimeoutMs, splitTimeoutMs } = this.#plan;
     const [oldest] = member.assignments;
+    if (member.state === "silent") {
+      const timeMs = Math.min(member.endsAtMs, member.heardMs + silentMaxMs);
+      return { kind: "gone", timeMs, message: `not heard of since ${silentMaxMs / 60_000} minutes` };
+    }
     const silentMs = heartbeats ? Math.max(member.heardMs, this.#awakeSinceMs) + heartbeatTimeoutMs : Infinity;
     const stuckMs = taskManagerTimeoutMs === null || oldest === undefined ? Infinity : member.progressMs + taskManagerTimeoutMs;
     const splitMs = splitTimeoutMs === null || oldest === undefined ? Infinity : (oldest.runningSinceMs ?? oldest.givenMs) + splitTimeoutMs;
-    const timeMs = Math.min(silentMs, stuckMs, splitMs);
-    if (timeMs === silentMs) return { timeMs, message: `no heartbeat for ${heartbeatTimeoutMs / 1000} s` };
-    if (timeMs === stuckMs) return { timeMs, message: `held items and ended none for timeouts.taskManagerMs (${taskManagerTimeoutMs} ms)` };
-    return { timeMs, message: `an assignment lasted longer than timeouts.splitMs (${splitTimeoutMs} ms)` };
+    const placeMs = member.state === "live" && !member.retired ? member.untilMs : Infinity;
+    const timeMs = Math.min(silentMs, stuckMs, splitMs, placeMs);
+    if (timeMs === silentMs) return { kind: "silent", timeMs, message: `no heartbeat for ${heartbeatTimeoutMs / 1000} s` };
+    if (timeMs === placeMs) return { kind: "place", timeMs, message: "its place is about to be taken from it" };
+    if (timeMs === stuckMs) return { kind: "hung", timeMs, message: `held items and ended none for timeouts.taskManagerMs (${taskManagerTimeoutMs} ms)` };
+    return { kind: "hung", timeMs, message: `an assignment lasted longer than timeouts.splitMs (${splitTimeoutMs} ms)` };
   }
 
   // ---- events ----
@@ -228,13 +285,13 @@ class StateMachine implements Scheduler {
         return this.#quarantine.restore(indexesOf(event.items), event.losses);
       case "allowance-changed":
         this.#launcher.allowance = event.taskManagers;
-        return this.#shrinkTo(event.taskManagers);
+        return this.#fitTo(event.taskManagers);
       case "task-manager-joined":
         return this.#joined(event, nowMs);
       case "task-manager-lost":
         return this.#lost(event, nowMs);
       case "task-manager-idle":
-        return void this.#heard(event, nowMs);
+        return this.#idle(event, nowMs);
       case "launch-ended":
         return this.#launcher.ended(event.id, event.reason, event.message, nowMs);
       case "items-begun":
@@ -244,7 +301,7 @@ class StateMachine implements Scheduler {
       case "items-returned":
         return this.#itemsReturned(event, nowMs);
       case "items-sized":
-        return void this.#heard(event, nowMs);
+        return this.#itemsSized(event, nowMs);
       case "heartbeat":
         return this.#heartbeat(event, nowMs);
       case "assignment-refused":
@@ -279,17 +336,17 @@ class StateMachine implements Scheduler {
     this.#waiting.addRead(this.#intake.take(event));
   }
 
-  #joined({ id, room, lanes }: EventOf<"task-manager-joined">, nowMs: number): void {
+  #joined({ id, room, lanes, endsAtMs }: EventOf<"task-manager-joined">, nowMs: number): void {
     // One that was given up on while it started comes after all.
     if (!this.#launcher.isLaunching(id) && this.#launcher.isKnown(id) && this.#fleet.get(id) === undefined) return this.#release(id, "kill");
     this.#launcher.joined(id, nowMs);
     if (this.#stopping !== null) return this.#release(id, this.#stopping.how === "now" ? "kill" : "keep");
-    this.#watch(this.#fleet.join(id, room, lanes, nowMs));
+    this.#watch(this.#fleet.join({ id, room, lanes, endsAtMs: endsAtMs ?? null }, nowMs));
   }
 
   #lost({ id, cause }: EventOf<"task-manager-lost">, nowMs: number): void {
     const member = this.#fleet.get(id);
-    if (member !== undefined) return this.#lose(member, cause, nowMs);
+    if (member !== undefined) return this.#lose(member, cause, false, nowMs);
     if (this.#launcher.isLaunching(id)) return this.#launcher.ended(id, "died", cause.message, nowMs);
     if (!this.#launcher.isKnown(id)) throw new Error(`Task Manager ${id} was lost and was never launched`);
   }
@@ -298,7 +355,7 @@ class StateMachine implements Scheduler {
     const assignment = this.#assignmentOf(event, nowMs);
     if (assignment === undefined) return this.#drop(countOf(event.items));
     let known = 0;
-    eachRange(event.items, (first, end) => (known += assignment.begin(first, end)));
+    eachRange(event.items, (first, end) => (known += assignment.begin(first, end, nowMs)));
     this.#drop(countOf(event.items) - known);
     const member = this.#fleet.get(event.id);
     if (known > 0 && member !== undefined) this.#fleet.prove(member);
@@ -308,81 +365,64 @@ class StateMachine implements Scheduler {
     const assignment = this.#assignmentOf(event, nowMs);
     const member = this.#fleet.get(event.id);
     const reported = countOf(event.results) + event.errors.length;
-    if (assignment === undefined || member === undefined) return this.#drop(reported);
-    let items = 0;
-    let weight = 0;
-    eachRange(event.results, (first, end) => {
-      items += assignment.take(first, end, (from, to, ordinal, history) => {
-        weight += assignment.weightOf(ordinal, to - from);
-        this.#outcomes.result(from, to, history.attempts + 1);
-        if (this.#hosts.any) for (let at = 0; at < to - from; at++) this.#hosts.ended(assignment.hostAt(ordinal + at), from + at, true, nowMs);
-        if (this.#quarantine.any) for (let index = from; index < to; index++) this.#quarantine.clear(index);
-      });
-    });
-    const again = new Remainder(assignment);
-    for (const { index, retryable } of [...event.errors].sort((a, b) => a.index - b.index)) {
-      items += assignment.take(index, index + 1, (first, end, ordinal, history) => {
-        weight += assignment.weightOf(ordinal, 1);
-        this.#quarantine.clear(index);
-        if (retryable && history.attempts + 1 < this.#plan.attemptsMax) again.add(first, end, ordinal, history);
-        else this.#outcomes.error({ index, attempts: history.attempts + 1, made: null });
-        this.#hosts.ended(assignment.hostAt(ordinal), index, !retryable, nowMs);
-      });
+    if (assignment === undefined || member === undefined) {
+      this.#lay(event, [...event.results, ...event.errors.flatMap(({ index }) => [index, index + 1])]);
+      return this.#drop(reported);
     }
+    const results = this.#fates.results(assignment, event.results, nowMs);
+    const errors = this.#fates.errors(assignment, event.errors, member.id, nowMs);
+    const items = results.items + errors.items;
+    assignment.reported += reported;
     this.#drop(reported - items);
     if (items === 0) return;
-    this.#assigner.running -= items;
-    this.#fleet.ended(member, items, weight, nowMs);
+    this.#fleet.ended(member, items, results.weight + errors.weight, nowMs);
     this.#launcher.itemsEnded();
-    this.#retry(again.groups(), member.id, nowMs);
+    if (assignment.missing === 0) this.#speculation.completed(assignment, nowMs);
     this.#completeIfDone(member, assignment, nowMs);
+    for (const loser of this.#fates.takeLosers()) this.#lostRace(loser, nowMs);
   }
 
   #itemsReturned(event: EventOf<"items-returned">, nowMs: number): void {
+    const { items, cause } = event;
     const assignment = this.#assignmentOf(event, nowMs);
     const member = this.#fleet.get(event.id);
-    if (assignment === undefined || member === undefined) return this.#drop(countOf(event.items));
-    const returned = new Remainder(assignment);
-    let items = 0;
-    eachRange(event.items, (first, end) => {
-      items += assignment.take(first, end, (from, to, ordinal, history) => returned.add(from, to, ordinal, history));
-    });
-    this.#drop(countOf(event.items) - items);
-    this.#assigner.running -= items;
-    const asked = member.draining || event.cause === "RECLAIMED";
-    const idle = !asked && member.itemsEnded === assignment.holderEnded;
-    for (const group of returned.groups()) this.#takeBack(group, event.cause, idle, nowMs);
+    if (assignment === undefined || member === undefined) {
+      this.#lay(event, items);
+      return this.#drop(countOf(items));
+    }
+    assignment.reported += countOf(items);
+    if (cause === "RECLAIMED") return this.#reclaimAnswered(member, assignment, items, nowMs);
+    const idle = member.state !== "draining" && member.itemsEnded === assignment.holderEnded;
+    const taken = this.#fates.returned(assignment, items, cause, idle, nowMs);
+    this.#drop(countOf(items) - taken.items);
     this.#completeIfDone(member, assignment, nowMs);
   }
 
-  #takeBack(group: Group, cause: EventOf<"items-returned">["cause"], idle: boolean, nowMs: number): void {
-    switch (cause) {
-      case "MEMORY": {
-        const memoryReturns = group.history.memoryReturns + 1;
-        const message = `does not fit into the memory of a Task Manager, not even alone (given back ${memoryReturns} times)`;
-        if (memoryReturns > memoryReturnsMax) return this.#endAll(group, { code: "INPUT_TOO_LARGE", stage: "run", message }, nowMs);
-        return this.#waiting.release({ ...group, history: { ...group.history, memoryReturns } });
-      }
-      case "HOST_BUSY": {
-        const rest = this.#hosts.returned(group, nowMs);
-        if (rest !== null) this.#takeBackLater(rest, cause, nowMs);
-        return;
-      }
-      case "DRAIN":
-      case "DEADLINE":
-      case "RECLAIMED":
-      case "RESTART":
-        if (idle) return this.#takeBackLater(group, cause, nowMs);
-        return this.#waiting.release(group);
+  #reclaimAnswered(member: TaskManager, assignment: Assignment, items: Ranges, nowMs: number): void {
+    const { reclaim } = assignment;
+    const { groups, items: taken } = this.#fates.reclaimed(assignment, items, nowMs);
+    this.#drop(countOf(items) - taken);
+    for (const { count } of groups) this.#reclaimed += count;
+    if (reclaim === null) for (const group of groups) this.#waiting.release(group);
+    else {
+      this.#fleet.answered(member, nowMs - reclaim.askedMs);
+      assignment.reclaim = null;
+      assignment.exhausted = reclaim.whole;
+      this.#assigner.arrived(reclaim, groups);
     }
+    this.#completeIfDone(member, assignment, nowMs);
   }
 
-  /** Nothing came of it: wait a little, and not for ever. */
-  #takeBackLater(group: Group, cause: string, nowMs: number): void {
-    const returns = group.history.returns + 1;
-    const message = `given back ${returns} times by Task Managers that ended nothing meanwhile, the last time for ${cause}`;
-    if (returns > returnsMax) return this.#endAll(group, { code: "TASK_MANAGER_LOST", stage: "run", message }, nowMs);
-    this.#backOff({ ...group, history: { ...group.history, returns } }, returns - 1, nowMs);
+  /** Sizes in another unit than that of the list, which has none: what counts is how they compare to their mean. */
+  #itemsSized(event: EventOf<"items-sized">, nowMs: number): void {
+    const assignment = this.#assignmentOf(event, nowMs);
+    if (assignment === undefined || assignment.weights !== null) return;
+    for (const [index, weight] of event.weights) assignment.sized(index, this.#intake.sized(weight));
+  }
+
+  #idle(event: EventOf<"task-manager-idle">, nowMs: number): void {
+    const member = this.#heard(event, nowMs);
+    if (member !== undefined) for (const ghost of [...member.ghosts]) this.#layWhole(member, ghost);
   }
 
   #heartbeat({ id, held }: EventOf<"heartbeat">, nowMs: number): void {
@@ -390,12 +430,15 @@ class StateMachine implements Scheduler {
     if (member === undefined) return;
     const beforeMs = member.heartbeatMs ?? -Infinity;
     member.heartbeatMs = nowMs;
+    for (const ghost of [...member.ghosts]) {
+      if (ghost.givenMs < beforeMs && !held.some((each) => each.assignment === ghost.id)) this.#layWhole(member, ghost);
+    }
     for (const assignment of [...member.assignments]) {
       if (held.some((each) => each.assignment === assignment.id)) assignment.heartbeatsWithout = 0;
       // One given since the heartbeat before may have crossed this one on its way.
       else if (assignment.givenMs < beforeMs) assignment.heartbeatsWithout += 1;
       if (assignment.heartbeatsWithout < heartbeatsWithoutMax) continue;
-      this.#takeAway(member, assignment, nowMs, (group) => this.#takeBackLater(group, "a heartbeat that did not name it", nowMs));
+      this.#takeAway(member, assignment, nowMs, (group) => this.#fates.takeBackLater(group, "a heartbeat that did not name it", nowMs));
     }
   }
 
@@ -404,7 +447,7 @@ class StateMachine implements Scheduler {
     const member = this.#fleet.get(event.id);
     if (assignment === undefined || member === undefined) return this.#drop(1);
     this.#takeAway(member, assignment, nowMs, ({ history, ...group }) =>
-      this.#takeBackLater({ ...group, history: { ...history, avoid: member.id } }, `a refusal: ${event.message}`, nowMs),
+      this.#fates.takeBackLater({ ...group, history: { ...history, avoid: member.id } }, `a refusal: ${event.message}`, nowMs),
     );
     member.refusals += 1;
     if (member.refusals < refusalsMax) return;
@@ -412,43 +455,11 @@ class StateMachine implements Scheduler {
     this.#drain(member);
   }
 
-  // ---- items ----
-
-  #retry(groups: readonly Group[], avoid: TaskManagerId, nowMs: number): void {
-    for (const group of groups) {
-      const history: History = { ...group.history, attempts: group.history.attempts + 1, avoid };
-      if (group.history.attempts === 0) this.#retried += group.count;
-      this.#backOff({ ...group, history }, history.attempts - 1, nowMs);
-    }
-  }
-
-  #backOff(group: Group, failures: number, nowMs: number): void {
-    this.#waiting.backOff(group);
-    this.#deadlines.add(nowMs + backOffMs(failures, retryFirstMs, retryMaxMs, this.#random), { kind: "back-off", group });
-  }
-
-  #endAsHostBlocked(group: Group): void {
-    const message = `the host answered no request for ${this.#plan.hostBlockedMs / 1000} s but asked to be left alone (download.hostBlockedMs)`;
-    for (const index of indexesOf(group.ranges)) {
-      this.#quarantine.clear(index);
-      this.#outcomes.error({ index, attempts: group.history.attempts, made: { code: "HOST_BLOCKED", stage: "run", message } });
-    }
-  }
-
-  #endAll(group: Group, made: NonNullable<StoredError["made"]>, nowMs: number): void {
-    let ordinal = 0;
-    for (const index of indexesOf(group.ranges)) {
-      this.#quarantine.clear(index);
-      this.#outcomes.error({ index, attempts: group.history.attempts, made });
-      this.#hosts.ended(group.hosts?.[ordinal++] ?? 0, index, false, nowMs);
-    }
-  }
-
   // ---- Task Managers ----
 
   #heard({ id }: { readonly id: TaskManagerId }, nowMs: number): TaskManager | undefined {
     const member = this.#fleet.get(id);
-    if (member !== undefined) member.heardMs = nowMs;
+    if (member !== undefined) this.#fleet.heard(member, nowMs);
     else if (!this.#launcher.isKnown(id)) throw new Error(`Task Manager ${id} reported and was never launched`);
     return member;
   }
@@ -466,76 +477,128 @@ class StateMachine implements Scheduler {
   #completeIfDone(member: TaskManager, assignment: Assignment, nowMs: number): void {
     if (assignment.missing > 0) return;
     this.#assigner.close(member, assignment, nowMs);
-    if (this.#fleet.isSpent(member) && member.assignments.length === 0) this.#drain(member);
-    else this.#watch(member);
+    this.#partIfEmpty(member);
+  }
+
+  /** The other holder has ended all that this one still had. */
+  #lostRace(loser: Assignment, nowMs: number): void {
+    const member = this.#fleet.get(loser.holder);
+    if (loser.missing > 0 || member === undefined) return;
+    if (this.#plan.supports.cancel) this.#partings.push({ kind: "cancel", id: member.id, assignment: loser.id });
+    else this.#fleet.haunt(member, loser);
+    this.#completeIfDone(member, loser, nowMs);
   }
 
   /** Takes back what is missing although its holder is alive; no suspicion falls on what was begun. */
   #takeAway(member: TaskManager, assignment: Assignment, nowMs: number, back: (group: Group) => void): void {
-    const { begun, unbegun } = assignment.takeAll();
-    for (const group of [...begun, ...unbegun]) {
-      this.#assigner.running -= group.count;
-      back(group);
-    }
+    this.#fates.takeAway(assignment, nowMs, back);
     this.#completeIfDone(member, assignment, nowMs);
   }
 
-  #lose(member: TaskManager, cause: LossCause, nowMs: number): void {
-    let suspects = 0;
-    for (const assignment of [...member.assignments]) {
-      const alone = assignment.exclusive && assignment.count === 1 && !member.draining;
-      const { begun, unbegun } = assignment.takeAll();
-      for (const group of unbegun) this.#waiting.release(this.#withoutRunning(group));
-      for (const group of begun) {
-        suspects += group.count;
-        if (alone) this.#lostAlone(this.#withoutRunning(group), cause, nowMs);
-        else this.#quarantine.suspect(this.#withoutRunning(group), assignment.exclusive ? Math.ceil(group.count / 2) : Infinity);
-      }
-      this.#assigner.close(member, assignment, nowMs);
+  /** A report about what nobody wants any more: it tells how far its holder is from having room again. */
+  #lay({ id, assignment }: { readonly id: TaskManagerId; readonly assignment: AssignmentId }, items: Ranges): void {
+    const member = this.#fleet.get(id);
+    if (member === undefined || member.ghosts.size === 0) return;
+    for (const ghost of [...member.ghosts]) {
+      if (ghost.id !== assignment) continue;
+      ghost.reported += countOf(items);
+      if (ghost.reported >= ghost.count) this.#layWhole(member, ghost);
     }
-    if (!member.draining) {
-      this.#losses += 1;
-      if (suspects === 0 && member.itemsEnded === 0) this.#launcher.barren(cause.message, member.given > 0, nowMs);
+  }
+
+  #layWhole(member: TaskManager, ghost: Assignment): void {
+    this.#fleet.lay(member, ghost);
+    if (member.ghosts.size > 0) return;
+    if (member.state === "silent") {
+      const isWanted = this.#fleet.live + this.#launcher.launching < this.#launcher.allowance;
+      this.#fleet.setState(member, isWanted ? "live" : "leaving");
     }
+    this.#partIfEmpty(member);
+    this.#watch(member);
+  }
+
+  #lose(member: TaskManager, cause: LossCause, hung: boolean, nowMs: number): void {
+    if (member.state !== "silent") this.#loseItems(member, cause, hung, nowMs);
     this.#fleet.remove(member);
   }
 
-  #withoutRunning(group: Group): Group {
-    this.#assigner.running -= group.count;
-    return group;
-  }
-
-  /** It took its Task Manager with it while nothing else was there. */
-  #lostAlone(group: Group, cause: LossCause, nowMs: number): void {
-    for (const index of indexesOf(group.ranges)) {
-      const losses = this.#quarantine.lostAlone(index);
-      if (losses < lossesAloneMax) {
-        this.#quarantine.suspect(group, 1);
-        continue;
-      }
-      const history = { ...group.history, attempts: group.history.attempts + losses };
-      this.#endAll({ ...group, history }, { code: "TASK_MANAGER_LOST", stage: "run", message: lossMessage(cause, losses) }, nowMs);
+  #loseItems(member: TaskManager, cause: LossCause, hung: boolean, nowMs: number): void {
+    const asked = member.state === "draining";
+    let suspects = 0;
+    for (const assignment of [...member.assignments]) {
+      suspects += this.#fates.lost(assignment, { cause, asked, hung }, member.itemsEnded, nowMs);
+      this.#assigner.close(member, assignment, nowMs);
     }
+    if (asked) return;
+    this.#losses += 1;
+    if (suspects === 0 && member.itemsEnded === 0) this.#launcher.barren(cause.message, member.given > 0, nowMs);
   }
 
-  #shrinkTo(allowance: number): void {
-    let excess = this.#fleet.size + this.#launcher.launching - allowance;
-    for (const member of this.#fleet.all()) if (member.draining) excess -= 1;
+  /** Nothing can stop it: its items go elsewhere, and its place stays taken until it is heard of again, or lost. */
+  #silence(member: TaskManager, cause: LossCause, nowMs: number): void {
+    for (const assignment of member.assignments) this.#fleet.haunt(member, assignment);
+    this.#loseItems(member, cause, false, nowMs);
+    this.#fleet.setState(member, "silent");
+    this.#watch(member);
+  }
+
+  /** Parts with the excess above the allowance, and takes back into work those that are to stay after all. */
+  #fitTo(allowance: number): void {
+    let excess = this.#launcher.launching - allowance;
+    for (const { state } of this.#fleet.all()) if (state === "live" || state === "silent") excess += 1;
     for (; excess > 0; excess--) {
       const launch = this.#launcher.abandonOne();
       if (launch === null) break;
       this.#release(launch, "kill");
     }
-    if (excess <= 0) return;
-    // Those with the least to give back; of equal ones the youngest.
-    const live = [...this.#fleet.all()].filter(({ draining }) => !draining);
+    if (excess > 0) return this.#shrinkBy(excess);
+    for (const member of this.#fleet.all()) {
+      if (excess >= 0) return;
+      if (member.state !== "leaving") continue;
+      this.#fleet.setState(member, "live");
+      excess += 1;
+    }
+  }
+
+  /** Those with the least to give back; of equal ones the youngest. */
+  #shrinkBy(excess: number): void {
+    const live = [...this.#fleet.all()].filter(({ state }) => state === "live");
     live.sort((a, b) => a.assignments.length - b.assignments.length || b.id - a.id);
-    for (const member of live.slice(0, excess)) this.#drain(member);
+    for (const member of live.slice(0, excess)) this.#leave(member);
+  }
+
+  /** Back to the pool as soon as it is empty, and that soon. */
+  #leave(member: TaskManager): void {
+    this.#fleet.setState(member, "leaving");
+    if (this.#plan.supports.reclaim) for (const assignment of member.assignments) this.#reclaimWhole(assignment);
+    this.#partIfEmpty(member);
+  }
+
+  #reclaimWhole(assignment: Assignment): void {
+    this.#partings.push(this.#assigner.reclaim(assignment, { items: assignment.missing, whole: true, shares: [] }, this.#nowMs));
+  }
+
+  /** Where it gets nothing more, it goes as soon as it holds nothing. */
+  #partIfEmpty(member: TaskManager): void {
+    const isEmpty = member.assignments.length === 0 && member.ghosts.size === 0;
+    if (!isEmpty) return this.#watch(member);
+    if (member.state === "leaving") {
+      this.#fleet.remove(member);
+      this.#release(member.id, "keep");
+    } else if (this.#fleet.isSpent(member)) this.#drain(member);
+    else this.#watch(member);
+  }
+
+  /** Whatever it would be given would not end before its place is taken from it. */
+  #retire(member: TaskManager): void {
+    if (member.retired) return;
+    member.retired = true;
+    this.#partIfEmpty(member);
   }
 
   #drain(member: TaskManager): void {
-    if (member.draining) return;
-    this.#fleet.drain(member);
+    if (member.state === "draining") return;
+    this.#fleet.setState(member, "draining");
     this.#release(member.id, "drain");
   }
 
@@ -557,8 +620,7 @@ class StateMachine implements Scheduler {
     for (let id = this.#launcher.abandonOne(); id !== null; id = this.#launcher.abandonOne()) this.#release(id, "kill");
     for (const member of [...this.#fleet.all()]) {
       for (const assignment of [...member.assignments]) {
-        const { begun, unbegun } = assignment.takeAll();
-        for (const group of [...begun, ...unbegun]) this.#waiting.release(this.#withoutRunning(group));
+        this.#fates.abandon(assignment);
         this.#assigner.close(member, assignment, this.#nowMs);
       }
       this.#fleet.remove(member);
@@ -571,7 +633,8 @@ class StateMachine implements Scheduler {
   #settle(nowMs: number): readonly SchedulerCommand[] {
     this.#stopIfTooManyFailed();
     this.#stopIfNobodyCanWork();
-    const assigns = this.#stopping === null ? this.#assigner.assign(nowMs) : [];
+    const assigns = this.#stopping === null ? [...this.#assigner.assign(nowMs), ...this.#speculation.act(nowMs, this.#awakeSinceMs)] : [];
+    if (this.#stopping !== null) this.#assigner.assignNothing();
     const launch = this.#launch(nowMs);
     const read = this.#more();
     const store = this.#outcomes.takeStore();
@@ -617,13 +680,15 @@ class StateMachine implements Scheduler {
 
   #endState(): FinishState | null {
     if (this.#outcomes.unstored > 0) return null;
-    if (this.#allEnded()) return "completed";
+    if (this.#allEnded() && !this.#outcomes.isGivenUp) return "completed";
     return this.#stopping !== null && this.#assigner.running === 0 ? "stopped" : null;
   }
 
   #finish(state: FinishState): readonly SchedulerCommand[] {
     this.#finished = true;
-    for (const { id, draining } of this.#fleet.all()) if (!draining) this.#release(id, "keep");
+    for (const { id, state, ghosts } of this.#fleet.all()) {
+      if (state !== "draining") this.#release(id, ghosts.size > 0 || state === "silent" ? "drain" : "keep");
+    }
     for (const id of this.#launcher.ids) this.#release(id, "keep");
     const stopping = state === "stopped" ? this.#stopping : null;
     return [...this.#partings, { kind: "finish", state, reason: stopping?.reason ?? null, message: stopping?.message ?? "" }];
@@ -669,14 +734,4 @@ class StateMachine implements Scheduler {
     const story = { event: event.kind, atMs: this.#nowMs, ...this.counts, stopping: this.#stopping?.reason ?? null };
     throw new Error(`${problem}; ${JSON.stringify(story)}`);
   }
-}
-
-function eachRange(ranges: Ranges, visit: (first: number, end: number) => void): void {
-  for (let pair = 0; pair + 1 < ranges.length; pair += 2) visit(ranges[pair] ?? 0, ranges[pair + 1] ?? 0);
-}
-
-function lossMessage({ exitCode, signal, message }: LossCause, losses: number): string {
-  const how = signal ?? (exitCode === null ? null : `exit code ${exitCode}`);
-  const told = how === null || message.includes(how) ? message : `${message} (${how})`;
-  return `its Task Manager was lost ${losses} times while nothing else was there, the last time: ${told}`;
 }

@@ -2,11 +2,19 @@ import { assignmentItemsMax } from "../../task-manager/protocol.ts";
 import type { Fleet, TaskManager } from "./fleet.ts";
 import type { SchedulerPlan } from "./types.ts";
 
-/** Seconds of work in a split of guided size; between 5 and 30 the upper bound makes no difference. */
-const splitMsMin = 100;
-const splitMsMax = 10_000;
-/** Of a Task Manager that has not ended anything yet. */
-const firstSplitMs = 250;
+/** Milliseconds of work in a split of guided size. */
+export interface GuidedLimits {
+  readonly splitMsMin: number;
+  readonly splitMsMax: number;
+  /** Of a Task Manager that has not ended anything yet. */
+  readonly firstSplitMs: number;
+}
+
+/** Between 5 and 30 seconds the upper bound makes no difference. */
+export const limitsWithWayBack: GuidedLimits = { splitMsMin: 100, splitMsMax: 10_000, firstSplitMs: 250 };
+/** What was handed out cannot be had back: less at once, and not too little either, since nothing is prefetched. */
+export const limitsWithoutWayBack: GuidedLimits = { splitMsMin: 200, splitMsMax: 5_000, firstSplitMs: 500 };
+
 /** Part of the work left that is handed out: factoring, so that all end together. */
 const shareOfRest = 2;
 
@@ -30,12 +38,12 @@ export interface Rest {
  * Guided size: seconds = clamp(seconds left for the fleet / 2, 0.1, 10), turned into items by the Task Manager's own
  * rate. At least one item for each of its lanes, and no more than makes its part of all that is left.
  */
-export function guidedBudget(taskManager: TaskManager, fleet: Fleet, fleetSize: number, rest: Rest, nowMs: number): Budget {
+export function guidedBudget(taskManager: TaskManager, fleet: Fleet, fleetSize: number, rest: Rest, limits: GuidedLimits, nowMs: number): Budget {
   const restWeight = rest.weight / fleetSize;
   const fairWeight = (rest.weight + rest.runningWeight) / fleetSize - heldItems(taskManager) * rest.meanWeight;
   const mostWeight = Math.max(restWeight, fairWeight);
   const lanesWeight = taskManager.lanes * rest.meanWeight;
-  const weight = Math.min(mostWeight, Math.max(lanesWeight, wantedWeight(taskManager, fleet, restWeight, rest.meanWeight, nowMs)));
+  const weight = Math.min(mostWeight, Math.max(lanesWeight, wantedWeight(taskManager, fleet, restWeight, rest.meanWeight, limits, nowMs)));
   // Never nothing: sums of weights drift by rounding.
   return { items: assignmentItemsMax, weight: Math.max(weight, Number.MIN_VALUE) };
 }
@@ -44,12 +52,12 @@ function heldItems({ assignments }: TaskManager): number {
   return assignments.reduce((items, { missing }) => items + missing, 0);
 }
 
-function wantedWeight(taskManager: TaskManager, fleet: Fleet, restWeight: number, meanWeight: number, nowMs: number): number {
+function wantedWeight(taskManager: TaskManager, fleet: Fleet, restWeight: number, meanWeight: number, limits: GuidedLimits, nowMs: number): number {
   const fleetMeanMs = fleet.meanMs(nowMs);
   if (fleetMeanMs === null) return taskManager.lanes * 2 * meanWeight;
   const restMs = restWeight * fleetMeanMs;
-  const guidedMs = Math.min(splitMsMax, Math.max(splitMsMin, restMs / shareOfRest));
-  const splitMs = taskManager.itemsEnded === 0 ? Math.min(guidedMs, firstSplitMs) : guidedMs;
+  const guidedMs = Math.min(limits.splitMsMax, Math.max(limits.splitMsMin, restMs / shareOfRest));
+  const splitMs = taskManager.itemsEnded === 0 ? Math.min(guidedMs, limits.firstSplitMs) : guidedMs;
   return splitMs / fleet.estimateMs(taskManager, fleetMeanMs, meanWeight, nowMs);
 }
 

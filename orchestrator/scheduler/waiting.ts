@@ -64,6 +64,12 @@ export class Waiting {
     if (others !== null) this.#again.push(others);
   }
 
+  /** What of a group that is to move on at once may do so; the rest waits. */
+  admit(group: Group, nowMs: number): Group | null {
+    const others = this.#quarantine.keep(group);
+    return others === null ? null : this.#hosts.admit(others, nowMs);
+  }
+
   backOff(group: Group): void {
     this.#backingOff += group.count;
   }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { SchedulerEvent } from "../../orchestrator/scheduler/types.ts";
-import { allowance, begun, ended, itemsRead, joined, lost, newScheduler, only, startedScheduler, stored, type Started } from "./started-scheduler.ts";
+import { allowance, ended, itemsRead, joined, lost, newScheduler, only, startedScheduler, stored, type Started } from "./started-scheduler.ts";
 
 const launchEnded = (id: number, reason: "throttled" | "refused" | "died", message = "because"): SchedulerEvent => ({ kind: "launch-ended", id, reason, message });
 
@@ -105,17 +105,6 @@ describe("launching", () => {
 });
 
 describe("a smaller allowance", () => {
-  test("drains the excess in the same step and gives it nothing more", () => {
-    const scheduler = startedScheduler({ items: 100, taskManagers: 3 });
-    expect(scheduler.step(allowance(1))).toEqual([
-      { kind: "release", id: 3, how: "drain" },
-      { kind: "release", id: 2, how: "drain" },
-    ]);
-    scheduler.step(begun(2, 2, 10, 20));
-    expect(only("assign", scheduler.step(ended(2, 2, 10, 20)))).toEqual([]);
-    expect(only("assign", scheduler.step(ended(1, 1, 0, 10)))).toHaveLength(1);
-  });
-
   test("gives up on those that are starting first, and ends them should they come after all", () => {
     const scheduler = newScheduler({ taskManagersMax: 2 });
     scheduler.step(allowance(2));

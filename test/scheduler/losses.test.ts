@@ -78,7 +78,7 @@ describe("a Task Manager that is lost", () => {
     scheduler.step(begun(1, 1, 0, 1));
     expect(replaced(scheduler, scheduler.step(lost(1)), 2)).toEqual([[0, 1]]);
     scheduler.step(begun(2, 2, 0, 1));
-    scheduler.step(allowance(0));
+    scheduler.step({ kind: "stop", reason: "user", how: "drain", message: "asked to" });
     expect(only("note-quarantine", scheduler.step(lost(2)))).toEqual([{ kind: "note-quarantine", items: [0, 1], losses: [0] }]);
   });
 

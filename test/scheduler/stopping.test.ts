@@ -75,6 +75,13 @@ test("a disk that fails ends the run without waiting for anything", () => {
   ]);
 });
 
+test("a run whose last results could not be stored has not completed", () => {
+  const scheduler = startedScheduler({ items: 10, taskManagers: 1 });
+  scheduler.step(ended(1, 1, 0, 10));
+  const commands = scheduler.step({ kind: "store-failed", batch: 1, message: "no space left on device" });
+  expect(commands).toContainEqual({ kind: "finish", state: "stopped", reason: "disk", message: "no space left on device" });
+});
+
 test("a job that runs out of time drains, and stops ten seconds later", () => {
   const scheduler = startedScheduler({ items: 100, taskManagers: 1, plan: { jobTimeoutMs: 5000, heartbeats: false } });
   expect(scheduler.waitUntil(4999)).toEqual([]);

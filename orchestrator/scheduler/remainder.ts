@@ -1,0 +1,290 @@
+import { assignmentItemsMax } from "../../task-manager/protocol.ts";
+import type { Assignment, Choice, Share } from "./assignment.ts";
+import type { TaskManager } from "./fleet.ts";
+import type { Group } from "./groups.ts";
+import { levelMs, type Giver, type Taker } from "./level.ts";
+import type { Speculation, SpeculationParts } from "./speculation.ts";
+import type { SchedulerCommand } from "./types.ts";
+
+/** Between two looks, more in a large fleet; and without news. */
+const lookMs = 10;
+const lookMsPerTaskManager = 0.02;
+const lookAgainMs = 1_000;
+/** An item is stuck after so many item times and report intervals without an end. */
+const stuckItems = 4;
+const stuckReports = 1.5;
+/** An item that is not done by then is tried elsewhere at the same time. */
+const overdueMs = 1_000;
+/** Without a way back one is surer before copying a last item. */
+const overdueBlindMs = 4_000;
+/** Copied at once where it would be done so many times as fast. */
+const muchFaster = 2;
+/** Not worth moving for less. */
+const gainMinMs = 20;
+const gainBlindMinMs = 100;
+/** What passes until moved items are begun, until something was measured. */
+const moveMs = 60;
+const blindMoveMs = 70;
+/** A copy from the end takes this much more than would make both meet: estimates err. */
+const blindShare = 1.2;
+/** Of the Task Managers; if more are late at once, it is not they who are slow. */
+const slowAlikeShare = 0.5;
+
+export interface RemainderOptions {
+  readonly maxExtraPercent: number;
+  readonly reportMs: number;
+  readonly reclaim: boolean;
+}
+
+/** How one that holds items stands. */
+interface Plight extends Giver {
+  readonly member: TaskManager;
+  /** Nothing has ended there for too long. */
+  readonly stuck: boolean;
+  /** It did not answer. */
+  readonly suspect: boolean;
+}
+
+/**
+ * When nothing is left to hand out, those that idle take over part of what others would end last. What is not begun is
+ * asked back and moves; what cannot move is copied. Where nothing can be asked back, copies go from the end backwards.
+ */
+export class RemainderRule implements Speculation {
+  readonly #options: RemainderOptions;
+  readonly #parts: SpeculationParts;
+  #looked = { atMs: -Infinity, running: 0, idle: 0 };
+  /** When to look again should nothing be heard. */
+  #dueMs = -Infinity;
+  readonly wanted = 0;
+
+  constructor(options: RemainderOptions, parts: SpeculationParts) {
+    this.#options = options;
+    this.#parts = parts;
+  }
+
+  completed(): void {}
+
+  nextMs(nowMs: number): number | null {
+    return this.#isAtEnd() ? Math.max(nowMs, this.#nextLookMs()) : null;
+  }
+
+  act(nowMs: number, awakeSinceMs: number): readonly SchedulerCommand[] {
+    if (!this.#isAtEnd() || nowMs < this.#nextLookMs()) return [];
+    const { assigner, fleet } = this.#parts;
+    const commands: SchedulerCommand[] = [];
+    this.#dueMs = nowMs + lookAgainMs;
+    const { givers, takers } = this.#survey(nowMs, awakeSinceMs);
+    this.#shareOut(givers, takers, commands, nowMs);
+    this.#copyWhatCannotMove(givers, takers, commands, nowMs);
+    this.#looked = { atMs: nowMs, running: assigner.running, idle: fleet.idle };
+    return commands;
+  }
+
+  #isAtEnd(): boolean {
+    const { waiting, intake, fleet } = this.#parts;
+    return fleet.idle > 0 && fleet.holding > 0 && waiting.ready === 0 && intake.ended;
+  }
+
+  /** Not too often; and without news not before time alone makes a difference. */
+  #nextLookMs(): number {
+    const { assigner, fleet } = this.#parts;
+    const { atMs, running, idle } = this.#looked;
+    const soonestMs = atMs + Math.max(lookMs, fleet.size * lookMsPerTaskManager);
+    const anyNews = fleet.heardMs >= atMs || assigner.running !== running || fleet.idle !== idle;
+    return anyNews ? soonestMs : Math.max(soonestMs, this.#dueMs);
+  }
+
+  #lookBy(timeMs: number, nowMs: number): void {
+    if (timeMs > nowMs) this.#dueMs = Math.min(this.#dueMs, timeMs);
+  }
+
+  // ---- who stands how ----
+
+  #survey(nowMs: number, awakeSinceMs: number): { readonly givers: readonly Plight[]; readonly takers: Taker[] } {
+    const { fleet, intake } = this.#parts;
+    const givers: Plight[] = [];
+    const takers: Taker[] = [];
+    const fleetMeanMs = fleet.meanMs(nowMs);
+    if (fleetMeanMs === null) return { givers, takers };
+    for (const member of fleet.all()) {
+      const unitMs = fleet.estimateMs(member, fleetMeanMs, intake.meanWeight, nowMs);
+      if (member.assignments.length > 0) givers.push(this.#plightOf(member, unitMs, nowMs, awakeSinceMs));
+      else if (member.promised === null && fleet.isFree(member)) takers.push({ member, unitMs, startMs: this.#startMs(member) });
+    }
+    givers.sort((a, b) => b.leftMs - a.leftMs || a.member.id - b.member.id);
+    takers.sort((a, b) => a.unitMs - b.unitMs || a.member.id - b.member.id);
+    return { givers, takers };
+  }
+
+  #startMs(member: TaskManager): number {
+    if (!this.#options.reclaim) return blindMoveMs;
+    const roundTripMs = this.#parts.fleet.roundTripMs(member);
+    return roundTripMs === null ? moveMs : 1.5 * roundTripMs + 10;
+  }
+
+  #plightOf(member: TaskManager, unitMs: number, nowMs: number, awakeSinceMs: number): Plight {
+    const { meanWeight } = this.#parts.intake;
+    let missing = 0;
+    let weight = 0;
+    let unbegun = 0;
+    let suspect = false;
+    for (const assignment of member.assignments) {
+      const own = assignment.missing - assignment.shared;
+      missing += own;
+      weight += assignment.missing === 0 ? 0 : (assignment.missingWeight * own) / assignment.missing;
+      if (assignment.reclaim === null && !assignment.exhausted) unbegun += Math.min(assignment.unbegun, own);
+      suspect ||= this.#isSuspect(member, assignment, nowMs);
+    }
+    const itemMs = unitMs * meanWeight * member.lanes;
+    const waitedMs = nowMs - Math.max(member.progressMs, awakeSinceMs);
+    const stuckMs = Math.max(stuckItems * itemMs, stuckReports * this.#options.reportMs);
+    const stuck = waitedMs > stuckMs;
+    this.#lookBy(nowMs - waitedMs + stuckMs + 1, nowMs);
+    const inFlight = Math.min(missing, Math.max(missing - unbegun, stuck || suspect ? 0 : member.lanes));
+    const movable = missing - inFlight;
+    const behindWeight = missing === 0 ? 0 : (weight * movable) / missing;
+    const leftMs = suspect || stuck ? waitedMs + behindWeight * unitMs : Math.max(weight * unitMs - waitedMs, unitMs * meanWeight * 0.5);
+    return { member, unitMs, leftMs, movableWeight: behindWeight, itemWeight: missing === 0 ? meanWeight : weight / missing, stuck, suspect };
+  }
+
+  /** Asked and not answered in time, while others were heard of. */
+  #isSuspect(member: TaskManager, { reclaim }: Assignment, nowMs: number): boolean {
+    if (reclaim !== null) this.#lookBy(reclaim.deadlineMs + 1, nowMs);
+    return reclaim !== null && nowMs > reclaim.deadlineMs && member.heardMs <= reclaim.deadlineMs && this.#parts.fleet.heardMs > reclaim.askedMs;
+  }
+
+  // ---- what can move ----
+
+  #shareOut(givers: readonly Plight[], takers: Taker[], commands: SchedulerCommand[], nowMs: number): void {
+    if (takers.length === 0) return;
+    const able = givers.filter(({ movableWeight }) => movableWeight > 0);
+    if (able.length === 0) return;
+    const level = levelMs(able, takers);
+    for (const giver of able) {
+      if (takers.length === 0) return;
+      const shares = this.#sharesOf(giver, takers, level);
+      if (shares.length === 0) continue;
+      if (this.#options.reclaim) this.#ask(giver, shares, commands, nowMs);
+      else this.#copyFromEnd(giver, shares, commands, nowMs);
+    }
+  }
+
+  /** How much of one's work each of those that are free should have, so that all end together. */
+  #sharesOf(giver: Plight, takers: Taker[], level: number): readonly Share[] {
+    const { movableWeight, itemWeight, unitMs, leftMs } = giver;
+    const gainMs = this.#options.reclaim ? gainMinMs : gainBlindMinMs;
+    const shares: Share[] = [];
+    let excess = Math.min(movableWeight, Math.max(itemWeight, (leftMs - level) / unitMs));
+    while (excess > itemWeight / 2) {
+      const [taker] = takers;
+      if (taker === undefined) break;
+      const weight = Math.min(excess, Math.max(itemWeight, (level - taker.startMs) / taker.unitMs));
+      if (leftMs - (taker.startMs + weight * taker.unitMs) < gainMs) break;
+      takers.shift();
+      shares.push({ member: taker.member, weight });
+      excess -= weight;
+    }
+    return shares;
+  }
+
+  /** The last assignment first: what was prefetched is the first to go. */
+  #ask({ member, itemWeight }: Plight, shares: readonly Share[], commands: SchedulerCommand[], nowMs: number): void {
+    const left = [...shares];
+    for (const assignment of [...member.assignments].reverse()) {
+      if (left.length === 0) return;
+      if (assignment.reclaim !== null || assignment.exhausted || assignment.unbegun === 0) continue;
+      const wanted = Math.max(1, Math.round(left.reduce((sum, { weight }) => sum + weight, 0) / itemWeight));
+      const items = Math.min(wanted, assignment.unbegun);
+      const given = takeShares(left, items === wanted ? Infinity : items * itemWeight);
+      commands.push(this.#parts.assigner.reclaim(assignment, { items, whole: items >= assignment.unbegun, shares: given }, nowMs));
+    }
+  }
+
+  #copyFromEnd({ member, itemWeight }: Plight, shares: readonly Share[], commands: SchedulerCommand[], nowMs: number): void {
+    const [assignment] = member.assignments;
+    if (assignment === undefined) return;
+    for (const share of shares) {
+      const itemsMax = Math.min(assignmentItemsMax, this.#budget(), Math.max(1, Math.round((blindShare * share.weight) / itemWeight)));
+      if (itemsMax < 1) return;
+      const groups = this.#choose(assignment, { begunBeforeMs: null, itemsMax, fromEnd: true });
+      if (groups.length > 0) commands.push(this.#parts.assigner.copy(share.member, assignment, groups, true, nowMs));
+    }
+  }
+
+  // ---- what cannot move ----
+
+  #copyWhatCannotMove(givers: readonly Plight[], takers: Taker[], commands: SchedulerCommand[], nowMs: number): void {
+    if (takers.length === 0 || this.#isSlowAlike(givers, nowMs)) return;
+    for (const giver of givers) {
+      for (const assignment of giver.member.assignments) {
+        const [taker] = takers;
+        if (taker === undefined) return;
+        const begunBeforeMs = this.#begunBeforeMs(giver, assignment, taker, nowMs);
+        if (begunBeforeMs === "none") continue;
+        this.#copyTo(takers, assignment, begunBeforeMs, commands, nowMs);
+      }
+    }
+  }
+
+  /** Which of an assignment's items are to be tried elsewhere, too: those begun before a time, or all (null). */
+  #begunBeforeMs(giver: Plight, assignment: Assignment, taker: Taker, nowMs: number): number | null | "none" {
+    if (assignment.missing === assignment.shared) return "none";
+    if (giver.suspect) return null;
+    const sinceMs = assignment.oldestBegunMs();
+    if (sinceMs === null) return "none";
+    const itemMs = taker.unitMs * giver.itemWeight * giver.member.lanes;
+    const lateMs = this.#options.reclaim ? overdueMs : Math.max(overdueBlindMs, stuckItems * itemMs);
+    this.#lookBy(sinceMs + lateMs, nowMs);
+    if (nowMs - sinceMs >= lateMs) return nowMs - lateMs;
+    const leftMs = Math.max(giver.unitMs * giver.itemWeight * 0.5, 0);
+    if (giver.unitMs > muchFaster * taker.unitMs && leftMs > taker.startMs + taker.unitMs * giver.itemWeight) return nowMs;
+    return "none";
+  }
+
+  #copyTo(takers: Taker[], assignment: Assignment, begunBeforeMs: number | null, commands: SchedulerCommand[], nowMs: number): void {
+    const missing = assignment.missing - assignment.shared;
+    const size = begunBeforeMs === null ? Math.ceil(missing / takers.length) : 1;
+    for (let left = missing; left > 0; left -= size) {
+      const [taker] = takers;
+      if (taker === undefined) return;
+      const itemsMax = Math.min(Math.max(size, taker.member.lanes), assignmentItemsMax, this.#budget());
+      if (itemsMax < 1) return;
+      const groups = this.#choose(assignment, { begunBeforeMs, itemsMax, fromEnd: false });
+      if (groups.length === 0) return;
+      takers.shift();
+      commands.push(this.#parts.assigner.copy(taker.member, assignment, groups, false, nowMs));
+    }
+  }
+
+  #choose(assignment: Assignment, choice: Omit<Choice, "isWanted">): readonly Group[] {
+    const { holders, quarantine } = this.#parts;
+    const isWanted = (index: number) => !holders.has(index) && (assignment.exclusive || !quarantine.has(index));
+    return assignment.chosen({ ...choice, isWanted });
+  }
+
+  /** Items that may be tried twice still. */
+  #budget(): number {
+    const { intake, assigner } = this.#parts;
+    return Math.ceil((this.#options.maxExtraPercent * intake.read) / 100) - assigner.copied;
+  }
+
+  #isSlowAlike(givers: readonly Plight[], nowMs: number): boolean {
+    const { fleet } = this.#parts;
+    const late = givers.filter(({ member, stuck }) => stuck && nowMs - member.progressMs >= overdueMs).length;
+    return fleet.live > 2 && late > slowAlikeShare * fleet.live;
+  }
+}
+
+/** Takes shares from the front until they make that weight; the last one may be cut. */
+function takeShares(shares: Share[], weightMax: number): readonly Share[] {
+  const taken: Share[] = [];
+  for (let left = weightMax; left > 0; ) {
+    const [share] = shares;
+    if (share === undefined) break;
+    shares.shift();
+    taken.push({ member: share.member, weight: Math.min(left, share.weight) });
+    // Whoever was cut short gets from one place only: it is given more when it idles again.
+    left -= share.weight;
+  }
+  return taken;
+}
