@@ -56,6 +56,7 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
   let lengthBytes = 0;
   const limiter = createHostLimiter({
     take: () => host.take(),
+    left: () => host.waiting,
     giveBack: (item, busy) => host.returned(item, "HOST_BUSY", busy ?? undefined),
     report: (reports) => host.hosts(reports),
     onFree: onProgress,
