@@ -227,7 +227,7 @@ export class Assigner {
     }
     this.#parts.fleet.give(member, assignment, nowMs);
     this.#parts.watch(member);
-    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs, reversed };
+    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs, reversed, ...(exclusive ? { apart: true } : {}) };
   }
 
   /** Expected start, half a second, and twice as long as it should take; for ever where nobody knows how long that is. */
