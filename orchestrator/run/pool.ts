@@ -11,6 +11,8 @@ export interface PoolListener {
   message(id: TaskManagerId, message: ItemMessage): void;
   lost(id: TaskManagerId, cause: LossCause): void;
   log(id: TaskManagerId, level: "debug" | "info" | "warn" | "error", message: string): void;
+  /** How many items of a host are to be handed out in a second; null: any number. */
+  paced(host: string, itemsPerSecond: number | null): void;
   allowance(taskManagers: number): void;
 }
 

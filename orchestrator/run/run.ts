@@ -85,7 +85,7 @@ export function startRun(options: RunOptions): Run {
   const payloads = createPayloads();
   const startedAt = performance.now();
   const elapsedMs = () => Math.round(performance.now() - startedAt);
-  const hostFailures = new Map<number, number>();
+  const hostFailures = new Map<number, { rounds: number; untilMs: number }>();
   const awaitingStore = new Map<number, readonly Outcome[]>();
   const events: { readonly event: SchedulerEvent; readonly brought: Brought }[] = [];
   let stepping = false;
@@ -332,11 +332,15 @@ export function startRun(options: RunOptions): Run {
     }
   }
 
+  /** Many requests of one moment are refused together: that is one failure. */
   function blockHost(host: number, retryAfterMs: number | undefined): void {
-    const failures = hostFailures.get(host) ?? 0;
-    hostFailures.set(host, failures + 1);
-    const waitMs = retryAfterMs ?? Math.min(hostBackOffMaxMs, hostBackOffMs * 2 ** failures);
-    step({ kind: "host-blocked", host, untilMs: elapsedMs() + Math.max(waitMs, hostBackOffMs / 10) });
+    const nowMs = elapsedMs();
+    const failing = hostFailures.get(host) ?? { rounds: 0, untilMs: 0 };
+    if (nowMs >= failing.untilMs) failing.rounds += 1;
+    const waitMs = retryAfterMs ?? Math.min(hostBackOffMaxMs, hostBackOffMs * 2 ** (failing.rounds - 1));
+    failing.untilMs = Math.max(failing.untilMs, nowMs + Math.max(waitMs, hostBackOffMs / 10));
+    hostFailures.set(host, failing);
+    step({ kind: "host-blocked", host, untilMs: failing.untilMs });
   }
 
   function noteWorkingHosts(results: readonly ItemResult[]): void {
@@ -362,6 +366,9 @@ export function startRun(options: RunOptions): Run {
     },
     log(_id, level, message) {
       if (!finished) observer.log(level, message);
+    },
+    paced(host, itemsPerSecond) {
+      if (!finished) step({ kind: "host-paced", host: hostNumber(host), itemsPerSecond });
     },
     allowance: (taskManagers) => step({ kind: "allowance-changed", taskManagers }),
   });

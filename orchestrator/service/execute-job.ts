@@ -220,6 +220,7 @@ function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend
     taskManagersMax,
     share: job.share,
     priority: job.priority,
+    hostLimits: job.task.kind === "inference" ? job.task.download.perHost : { concurrency: null, requestsPerSecond: null },
   };
 }
 

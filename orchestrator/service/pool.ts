@@ -6,6 +6,8 @@ import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
 import type { ItemMessage, Pool, PoolListener } from "../run/pool.ts";
 import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
+import type { HostLimits } from "./host-budgets.ts";
+import { startHostManners } from "./host-manners.ts";
 import { DiedError, exitText, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
 import { createStock, NotWantedError, type StockedTaskManager } from "./stock.ts";
 import { Turns, type Contender } from "./turns.ts";
@@ -28,6 +30,7 @@ export interface RunNeeds {
   readonly taskManagersMax: number;
   readonly share: number;
   readonly priority: number;
+  readonly hostLimits: HostLimits;
 }
 
 /** A run's part of the pool. */
@@ -80,7 +83,13 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
   const runs = new Set<RunState>();
   const tasksThatWork = new Map<string, ReadyTaskManager>();
   const turns = new Turns<RunState>(taskManagersMax);
-  const stock = createStock({ taskManagersMax, onReady: (tookMs) => turns.started(tookMs), onChange: divideSoon });
+  const manners = startHostManners<StockedTaskManager>({
+    send: (to, grant) => to.send(grant),
+    pace({ host, itemsPerSecond }) {
+      for (const { listener } of runs) listener?.paced(host, itemsPerSecond);
+    },
+  });
+  const stock = createStock({ taskManagersMax, onReady: (tookMs) => turns.started(tookMs), onChange: divideSoon, manners });
   const onDivided = new Set<() => void>();
   let dividing = false;
   let turnTimer: NodeJS.Timeout | undefined;
@@ -243,6 +252,7 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
       case "need":
       case "configured":
       case "refused":
+      case "hosts":
       case "bye":
         return undefined;
     }
@@ -284,8 +294,13 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
     else if (run.earlyLines.length < earlyLinesMax) run.earlyLines.push(message);
   }
 
+  function limitHosts(): void {
+    manners.limit([...runs].map(({ needs }) => needs.hostLimits));
+  }
+
   function close(run: RunState): void {
     runs.delete(run);
+    limitHosts();
     run.listener = undefined;
     run.closed.abort();
     putBackWarm(run);
@@ -314,6 +329,7 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
         earlyLines: [],
       };
       runs.add(run);
+      limitHosts();
       divideSoon();
       return {
         get allowance() {
@@ -322,6 +338,7 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
         listen(listener) {
           run.listener = listener;
           for (const line of run.earlyLines.splice(0)) listener.log(0, "info", line);
+          for (const { host, itemsPerSecond } of manners.paces()) listener.paced(host, itemsPerSecond);
         },
         want(taskManagers) {
           run.wanted = Math.min(taskManagers, needs.taskManagersMax);
@@ -338,6 +355,7 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
     async close() {
       clearTimeout(turnTimer);
       await stock.close();
+      manners.close();
     },
   };
 }

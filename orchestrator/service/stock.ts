@@ -1,5 +1,6 @@
 import type { OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
 import type { Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
+import type { HostManners } from "./host-manners.ts";
 import { becomeReady, DiedError, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
 
 /** One that nobody needs is kept for this long. */
@@ -70,6 +71,7 @@ export interface StockOptions {
   onReady(tookMs: number): void;
   /** One is kept, or gone. */
   onChange(): void;
+  readonly manners: HostManners<StockedTaskManager>;
 }
 
 interface Member extends StockedTaskManager {
@@ -92,7 +94,7 @@ interface Waiting {
 }
 
 /** The Task Managers of a service, never more than its maximum: in use, kept for the next run with the same task, or ending. */
-export function createStock({ taskManagersMax, onReady, onChange }: StockOptions): Stock {
+export function createStock({ taskManagersMax, onReady, onChange, manners }: StockOptions): Stock {
   const members = new Map<StockedTaskManager, Member>();
   const kept = new Set<Member>();
   const draining = new Set<Member>();
@@ -203,12 +205,14 @@ export function createStock({ taskManagersMax, onReady, onChange }: StockOptions
       logTo: (path) => about.launched.logTo(path),
     };
     members.set(member, member);
+    manners.joined(member);
     channel.onMessage((message) => hear(member, message));
     void exited.then((exit) => gone(member, exit));
     return member;
   }
 
   function hear(member: Member, message: TaskManagerMessage): void {
+    if (message.kind === "hosts") return manners.report(member, message.hosts);
     if (message.kind === "idle" || message.kind === "heartbeat") {
       member.cpuMs = message.cpuMs;
       if (kept.has(member)) return heardOfKept(member, message);
@@ -232,6 +236,7 @@ export function createStock({ taskManagersMax, onReady, onChange }: StockOptions
     clearTimeout(member.timer);
     for (const set of [kept, draining, stopping]) set.delete(member);
     members.delete(member);
+    manners.gone(member);
     const { user } = member;
     member.user = null;
     user?.gone(exit);

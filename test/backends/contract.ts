@@ -250,7 +250,7 @@ export function backendContract(name: string, create: (options: { readonly artif
 function open(backend: Backend, { task, artifacts }: FunctionTaskFixture, itemTimeoutMs: number): RunPool {
   const service = createPool({ taskManagersMax: 2 });
   const settings = { task, env: { SPLITRUN_TEST_VALUE: "given" }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, itemTimeoutMs, faults: null };
-  const pool = service.open({ backend, settings, artifacts, taskManagersMax: 2, share: 1, priority: 0 });
+  const pool = service.open({ backend, settings, artifacts, taskManagersMax: 2, share: 1, priority: 0, hostLimits: { concurrency: null, requestsPerSecond: null } });
   onTestFinished(async () => {
     pool.close();
     await service.close();
@@ -295,6 +295,7 @@ function listen(pool: RunPool): Heard {
     },
     lost: (_id, cause) => (heard.losses.push(cause), changed()),
     log: () => undefined,
+    paced: () => undefined,
     allowance: () => undefined,
   };
   pool.listen(listener);
