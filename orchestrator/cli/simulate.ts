@@ -1,15 +1,18 @@
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { SplitrunError } from "../errors.ts";
 import { nearestName } from "../jobs/nearest-name.ts";
 import { askPolicy, splitSizeDefault } from "../jobs/policies.ts";
+import { PictureTrace } from "../simulate/trace.ts";
+import { ganttPage } from "./gantt-page.ts";
+import { count } from "../observe/progress.ts";
 import { sharesOf } from "../scheduler/shares.ts";
-import type { SchedulerPlan, SpeculationPlan } from "../scheduler/types.ts";
-import { productRule, type Rule, type RuleJob, type Supports } from "../simulate/rule.ts";
+import type { SpeculationPlan } from "../scheduler/types.ts";
+import { productRule, type ProductPlan, type Rule, type RuleJob, type Supports } from "../simulate/rule.ts";
 import { rivals } from "../simulate/rivals/rivals.ts";
 import { boundOfSeed, seedsOf, simulateSeed, summaryOf, type ClassFigures, type SeedFigures } from "../simulate/simulate.ts";
-import { type Workload, type WorkloadClass } from "../simulate/workload.ts";
+import { jobsOf, type Workload, type WorkloadClass } from "../simulate/workload.ts";
 import { parseWorkload } from "./parse-workload.ts";
 
 const description = `Runs jobs in virtual time with the scheduler that ships: machines that start cold, are slow, pause and die, items with
@@ -34,6 +37,8 @@ const quartileDefaults = { kind: "quartile", quartile: 0.75, multiplier: 2, inte
 const remainderDefaults = { kind: "remainder", maxExtraPercent: 10 } as const;
 const policyNames = ["guided", "default", "none", "policy-1", "policy-2", "policy-3"];
 const speculationNames = ["remainder", "quartile", "false"];
+/** Assignments in one picture. */
+const barsMax = 200_000;
 const supportNames = ["prefetch", "reclaim", "cancel"] as const;
 
 interface SimulateFlags {
@@ -45,7 +50,9 @@ interface SimulateFlags {
   readonly rule: string;
   readonly compare?: true;
   readonly supports: Supports;
+  readonly seed?: number;
   readonly lanes?: number;
+  readonly html?: string;
   readonly json?: true;
 }
 
@@ -56,6 +63,7 @@ export function addSimulate(program: Command): void {
     .description(description)
     .argument("<workload>", "JSON file of workload classes")
     .option("--seeds <n>", "seeds of each class instead of as many as it says", wholeNumber)
+    .option("--seed <n>", "the first of them", wholeNumber)
     .option("--class <name>", "only this class (may be repeated)", (name: string, names: readonly string[] = []) => [...names, name])
     .addOption(new Option("--policy <name>", "how splits are sized").choices(policyNames).default("guided"))
     .option("--split-size <n>", "what the policies other than guided start from", wholeNumber, splitSizeDefault)
@@ -64,46 +72,74 @@ export function addSimulate(program: Command): void {
     .option("--compare", "all rules, one below the other")
     .option("--supports <list>", "what can be told to a machine that works: of prefetch, reclaim and cancel, or none", supportsOf, { prefetch: true, reclaim: true, cancel: true })
     .option("--lanes <n>", "items in flight at once at a machine, whatever the classes say", wholeNumber)
+    .option("--html <file>", "draw the first seed of the first class: machines by time, copies, pauses, deaths")
     .option("--json", "one JSON object on stdout: { classes: [{ name, ratioMedian, ratioP95, wastePercent, ... }] }")
     .addHelpText("after", examples)
     .action(simulate);
 }
 
 async function simulate(file: string, flags: SimulateFlags): Promise<void> {
-  const workload = await readWorkload(file);
-  const rules = await rulesOf(flags);
+  const classes = chosen(await readWorkload(file), flags);
   const figures: ClassFigures[] = [];
-  const out = flags.json ? null : process.stdout;
-  out?.write(header);
-  for (const workloadClass of chosen(workload, flags.class)) {
-    const lanes = flags.lanes ?? workloadClass.parameters.lanes;
-    for (const each of figuresOf({ ...workloadClass, parameters: { ...workloadClass.parameters, lanes } }, rules, flags)) {
+  if (!flags.json) process.stdout.write(header);
+  for (const [at, workloadClass] of classes.entries()) {
+    const rules = await rulesOf(workloadClass, flags);
+    for (const each of await figuresOf(workloadClass, rules, flags, at === 0 ? (flags.html ?? null) : null)) {
       figures.push(each);
-      out?.write(rowOf(each, rules.length > 1));
+      if (!flags.json) process.stdout.write(rowOf(each));
     }
   }
   if (flags.json) process.stdout.write(`${JSON.stringify({ classes: figures.map(finite) })}\n`);
 }
 
-/** The bound of a seed is worked out once for all rules. */
-function figuresOf(workloadClass: WorkloadClass, rules: readonly Rule[], { seeds: seedsMax, supports }: SimulateFlags): readonly ClassFigures[] {
+/** Seed by seed with all rules, so that the bound of a seed is worked out once. `html`: where the first run is drawn. */
+async function figuresOf(workloadClass: WorkloadClass, rules: readonly Rule[], { supports }: SimulateFlags, html: string | null): Promise<readonly ClassFigures[]> {
   const { name, parameters } = workloadClass;
   const bySeeds = rules.map((): SeedFigures[] => []);
-  const seeds = seedsOf(workloadClass, seedsMax ?? null);
+  const seeds = seedsOf(workloadClass);
   for (const [done, seed] of seeds.entries()) {
+    progress(`${name}: seed ${done + 1} of ${seeds.length}`);
     const boundS = boundOfSeed(parameters, seed);
     for (const [at, rule] of rules.entries()) {
-      progress(`${name}: seed ${done + 1} of ${seeds.length}${rules.length > 1 ? `, ${rule.name}` : ""}`);
-      bySeeds[at]?.push(simulateSeed(parameters, seed, boundS, { rule, supports, shares: sharesOf }, null));
+      const trace = html !== null && done === 0 && at === 0 ? new PictureTrace(jobsOf(parameters), barsMax) : null;
+      const figures = simulateSeed(parameters, seed, boundS, { rule, supports, shares: sharesOf }, trace);
+      bySeeds[at]?.push(figures);
+      if (trace !== null && html !== null) await draw(html, workloadClass, rule, figures, trace);
     }
   }
   progress("");
   return rules.map((rule, at) => summaryOf(name, rule.name, bySeeds[at] ?? []));
 }
 
-async function rulesOf(flags: SimulateFlags): Promise<readonly Rule[]> {
-  const sizing = await sizingOf(flags);
-  const own = productRule("splitrun", sizing, speculationOf(flags.speculation));
+async function draw(file: string, { name, parameters }: WorkloadClass, rule: Rule, figures: SeedFigures, trace: PictureTrace): Promise<void> {
+  const { seed, boundS, makespanS, wastePercent, assignments, messages } = figures;
+  const page = ganttPage({
+    title: `${name} · ${rule.name}`,
+    facts: [
+      ["makespan", `${makespanS.toFixed(2)} s`],
+      ["clairvoyant bound", `${boundS.toFixed(2)} s`],
+      ["ratio", (makespanS / boundS).toFixed(3)],
+      ["done twice", `${wastePercent.toFixed(2)} %`],
+      ["items", count(jobsOf(parameters).reduce((sum, { items }) => sum + items, 0))],
+      ["machines", count(parameters.workers)],
+      ["assignments", count(assignments)],
+      ["messages", count(messages)],
+      ["seed", String(seed)],
+    ],
+    boundS,
+    makespanS,
+    jobs: figures.jobsS.length,
+    picture: trace.picture(parameters, seed, Number.isFinite(makespanS) ? makespanS : boundS * 10),
+  });
+  try {
+    await writeFile(path.resolve(file), page);
+  } catch (cause) {
+    throw new SplitrunError(`--html ${file} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`, { code: "HTML_UNWRITABLE", field: "--html", value: file, cause });
+  }
+}
+
+async function rulesOf(workloadClass: WorkloadClass, flags: SimulateFlags): Promise<readonly Rule[]> {
+  const own = productRule(await sizingOf(workloadClass, flags), speculationOf(flags.speculation));
   if (flags.compare) return [own, ...Object.values(rivals)];
   return [rivals[flags.rule] ?? own];
 }
@@ -113,14 +149,18 @@ function speculationOf(name: string): SpeculationPlan {
   return name === "quartile" ? quartileDefaults : remainderDefaults;
 }
 
-/** Sizes by the product's policies, worked out beforehand for the number of items of each class. */
-async function sizingOf({ policy, splitSize }: SimulateFlags): Promise<(job: RuleJob) => SchedulerPlan["sizing"]> {
-  if (policy === "guided") return () => ({ kind: "guided" });
-  return ({ items, taskManagers }) => {
-    void askPolicy;
-    const size = policy === "none" ? splitSize : policy === "policy-2" ? Math.min(splitSize, Math.ceil(items / taskManagers)) : Math.ceil(items / taskManagers);
-    return { kind: "fixed", sizes: [size] };
-  };
+/** What the product's policy answers for each job of the class: `default` fixes the Task Managers, the others the size. */
+async function sizingOf({ parameters }: WorkloadClass, { policy, splitSize }: SimulateFlags): Promise<(job: RuleJob) => ProductPlan> {
+  if (policy === "guided") return () => ({ sizing: { kind: "guided" } });
+  const plans = new Map<number, ProductPlan>();
+  for (const { items } of jobsOf(parameters)) {
+    const taskManagersMax = parameters.workers;
+    const decision = await askPolicy(policy, { items, splitSize, taskManagers: taskManagersMax, taskManagersMax });
+    const taskManagers = Math.min(taskManagersMax, decision.taskManagers ?? taskManagersMax);
+    const size = decision.splitSize ?? (policy === "default" ? Math.ceil(items / taskManagers) : splitSize);
+    plans.set(items, { sizing: { kind: "fixed", sizes: [size] }, taskManagersMax: taskManagers });
+  }
+  return ({ items }) => plans.get(items) ?? { sizing: { kind: "guided" } };
 }
 
 async function readWorkload(file: string): Promise<Workload> {
@@ -133,30 +173,51 @@ async function readWorkload(file: string): Promise<Workload> {
   return parseWorkload(file, text);
 }
 
-function chosen({ classes }: Workload, names: readonly string[] | undefined): readonly WorkloadClass[] {
-  if (names === undefined) return classes;
-  const known = classes.map(({ name }) => name);
-  return names.map((name) => {
-    const found = classes.find((each) => each.name === name);
-    if (found !== undefined) return found;
-    const meant = nearestName(name, known);
-    throw new SplitrunError(`--class ${name}: there is no such class${meant === null ? "" : `; did you mean ${meant}?`}; the file has: ${known.join(", ")}`, {
-      code: "CLASS_UNKNOWN",
-      field: "--class",
-      value: name,
-    });
-  });
+/** The classes that are asked for, with what the flags say instead of the file. */
+function chosen({ classes }: Workload, { class: names, seed, seeds, lanes }: SimulateFlags): readonly WorkloadClass[] {
+  const wanted = names === undefined ? classes : names.map((name) => classNamed(classes, name));
+  return wanted.map(({ parameters, ...rest }) => ({
+    ...rest,
+    seed: seed ?? rest.seed,
+    seeds: seeds ?? rest.seeds,
+    parameters: { ...parameters, lanes: lanes ?? parameters.lanes },
+  }));
 }
 
-const header = "class                rule                   median    p95  wasted%   bound s  makespan s  assignments   messages\n";
+function classNamed(classes: readonly WorkloadClass[], name: string): WorkloadClass {
+  const found = classes.find((each) => each.name === name);
+  if (found !== undefined) return found;
+  const known = classes.map((each) => each.name);
+  const meant = nearestName(name, known);
+  const message = `--class ${name}: there is no such class${meant === null ? "" : `; did you mean ${meant}?`}; the file has: ${known.join(", ")}`;
+  throw new SplitrunError(message, { code: "CLASS_UNKNOWN", field: "--class", value: name });
+}
 
-function rowOf({ name, rule, ratioMedian, ratioP95, wastePercent, boundS, makespanS, assignments, messages, seeds }: ClassFigures, named: boolean): string {
-  void named;
-  return `${name.padEnd(20)} ${rule.padEnd(20)} ${ratioText(ratioMedian)} ${ratioText(ratioP95)} ${wastePercent.toFixed(2).padStart(8)} ${boundS.toFixed(2).padStart(9)} ${makespanS.toFixed(2).padStart(11)} ${String(Math.round(assignments)).padStart(12)} ${String(Math.round(messages)).padStart(10)}  (${seeds} seeds)\n`;
+interface Column {
+  readonly title: string;
+  readonly width: number;
+  readonly of: (figures: ClassFigures) => string;
+}
+
+const columns: readonly Column[] = [
+  { title: "median", width: 8, of: ({ ratioMedian }) => ratioText(ratioMedian) },
+  { title: "p95", width: 8, of: ({ ratioP95 }) => ratioText(ratioP95) },
+  { title: "twice %", width: 9, of: ({ wastePercent }) => wastePercent.toFixed(2) },
+  { title: "bound s", width: 10, of: ({ boundS }) => boundS.toFixed(2) },
+  { title: "makespan s", width: 12, of: ({ makespanS }) => (Number.isFinite(makespanS) ? makespanS.toFixed(2) : "DNF") },
+  { title: "assignments", width: 13, of: ({ assignments }) => count(Math.round(assignments)) },
+  { title: "messages", width: 12, of: ({ messages }) => count(Math.round(messages)) },
+  { title: "seeds", width: 7, of: ({ seeds }) => String(seeds) },
+];
+
+const header = `${"class".padEnd(20)} ${"rule".padEnd(20)}${columns.map(({ title, width }) => title.padStart(width)).join("")}\n`;
+
+function rowOf(figures: ClassFigures): string {
+  return `${figures.name.padEnd(20)} ${figures.rule.padEnd(20)}${columns.map(({ width, of }) => of(figures).padStart(width)).join("")}\n`;
 }
 
 function ratioText(ratio: number): string {
-  return (Number.isFinite(ratio) ? ratio.toFixed(3) : "DNF").padStart(8);
+  return Number.isFinite(ratio) ? ratio.toFixed(3) : "DNF";
 }
 
 /** JSON has no Infinity: a figure of jobs that never ended is null. */

@@ -24,9 +24,12 @@ export interface Rule {
   readonly create: (plan: SchedulerPlan, job: RuleJob) => Scheduler;
 }
 
+/** What a policy makes of a job. */
+export type ProductPlan = Pick<SchedulerPlan, "sizing"> & Partial<Pick<SchedulerPlan, "taskManagersMax">>;
+
 /** The product's own scheduler. */
-export function productRule(name: string, sizing: (job: RuleJob) => SchedulerPlan["sizing"], speculation: SpeculationPlan): Rule {
-  return { name, warmsUp: true, plan: (job) => ({ sizing: sizing(job), speculation }), create: createScheduler };
+export function productRule(policy: (job: RuleJob) => ProductPlan, speculation: SpeculationPlan): Rule {
+  return { name: "splitrun", warmsUp: true, plan: (job) => ({ ...policy(job), speculation }), create: createScheduler };
 }
 
 export function planOf(parameters: Parameters, supports: Supports, rule: Rule, job: RuleJob, seed: number): SchedulerPlan {

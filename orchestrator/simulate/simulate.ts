@@ -50,8 +50,8 @@ export function boundOfSeed(parameters: Parameters, seed: number): number {
   return clairvoyantBoundS(parameters, seed, workOf(jobsOf(parameters).map((job, number) => itemsOf(job, number, seed))));
 }
 
-export function seedsOf({ seed, seeds }: WorkloadClass, seedsMax: number | null): readonly number[] {
-  return Array.from({ length: seedsMax ?? seeds }, (_, offset) => seed + offset);
+export function seedsOf({ seed, seeds }: WorkloadClass): readonly number[] {
+  return Array.from({ length: seeds }, (_, offset) => seed + offset);
 }
 
 /** Medians over the seeds, and the 95th percentile where it says so. */

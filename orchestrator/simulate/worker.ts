@@ -34,14 +34,13 @@ export interface WorkerOptions {
   /** Seconds of the machine that an item took, whether it came to its end or not. */
   spent(seconds: number): void;
   /** For pictures: an assignment's time at the machine is over. */
-  closed(assignment: AssignmentId, fromS: number, items: number): void;
+  closed(assignment: AssignmentId, fromS: number): void;
 }
 
 interface Held {
   readonly id: AssignmentId;
   readonly waiting: RangeQueue;
   readonly notAfterS: number;
-  readonly items: number;
   opened: "no" | "opening" | "yes";
   openedS: number;
   /** Neither ended nor given back. */
@@ -96,7 +95,6 @@ export class Worker {
       id: assignment,
       waiting,
       notAfterS: notAfterMs === null ? Infinity : notAfterMs / 1000,
-      items: waiting.count,
       opened: "no",
       openedS: this.#options.calendar.nowS,
       missing: waiting.count,
@@ -148,7 +146,7 @@ export class Worker {
     this.#dead = true;
     const { nowS } = this.#options.calendar;
     for (const lane of this.#lanes) if (lane.begun) this.#options.spent(this.#soFarS(lane, nowS));
-    for (const held of this.#held) this.#options.closed(held.id, held.openedS, held.items);
+    for (const held of this.#held) this.#options.closed(held.id, held.openedS);
     this.#held.length = 0;
     this.#lanes.clear();
     this.#ready = [];
@@ -350,7 +348,7 @@ export class Worker {
   #remove(held: Held): void {
     const at = this.#held.indexOf(held);
     if (at >= 0) this.#held.splice(at, 1);
-    this.#options.closed(held.id, held.openedS, held.items);
+    this.#options.closed(held.id, held.openedS);
   }
 
   #leaveIfDone(): void {

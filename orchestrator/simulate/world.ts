@@ -357,7 +357,7 @@ class World {
       reportS,
       say: (report) => this.#hear(place, report),
       spent: (seconds) => (this.#spentS += seconds),
-      closed: (assignment, fromS, items) => this.#closed(place, assignment, fromS, items),
+      closed: (assignment, fromS) => this.#closed(place, assignment, fromS),
     });
   }
 
@@ -502,9 +502,9 @@ class World {
     this.#calendar.at(this.#calendar.nowS + life.roundTripS / 2, () => this.#lost(place, "the connection ended"));
   }
 
-  #closed(place: Place, assignment: number, fromS: number, items: number): void {
+  #closed(place: Place, assignment: number, fromS: number): void {
     const { nowS } = this.#calendar;
-    this.#trace.worked({ slot: place.slot.number, run: place.run.number, assignment, fromS, toS: nowS, items });
+    this.#trace.worked(place.run.number, assignment, place.slot.number, fromS, nowS);
     if (!this.#byRequest || place.billedFromS === null) return;
     this.#bill(nowS - place.billedFromS);
     place.billedFromS = null;
@@ -537,6 +537,7 @@ class World {
       case "ended":
         return this.#ended(run, id, report);
       case "returned":
+        this.#trace.settled(run.number, report.indexes);
         return this.#step(run, { kind: "items-returned", id, assignment: report.assignment, items: rangesOf(report.indexes), cause: report.cause });
       case "heartbeat":
         return this.#step(run, { kind: "heartbeat", id, held: report.held });
@@ -554,6 +555,7 @@ class World {
       run.done[index >> 3] = byte | bit;
       this.#usefulS += spentS[at] ?? 0;
     }
+    this.#trace.settled(run.number, indexes);
     const failed = new Set(errors.map(({ index }) => index));
     const results = rangesOf(failed.size === 0 ? indexes : indexes.filter((index) => !failed.has(index)));
     this.#step(run, { kind: "items-ended", id, assignment, results, errors });

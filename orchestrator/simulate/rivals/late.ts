@@ -6,6 +6,8 @@ const speculativeCap = 0.1;
 /** Percentile of progress below which a task, or a machine, is slow. */
 const slowThreshold = 0.25;
 const intervalMs = 100;
+/** Before, nobody can say how fast a task is: two reports. Hadoop waits for a minute, with tasks of minutes. */
+const judgedAfterMs = 500;
 
 /** LATE: of the slow tasks the one with the longest approximate time to end, on a machine that is not slow (Zaharia et al., OSDI 2008). */
 export const late: SplitRule = {
@@ -25,7 +27,7 @@ function longestToEnd(running: readonly Task[], nowMs: number, slowRate: number)
   let longestMs = 0;
   for (const task of running) {
     const [attempt] = task.attempts;
-    if (attempt === undefined || task.attempts.length > 1 || task.copies > 0) continue;
+    if (attempt === undefined || task.attempts.length > 1 || task.copies > 0 || nowMs - attempt.startedMs < judgedAfterMs) continue;
     const rate = rateOf(attempt, nowMs);
     if (rate > slowRate) continue;
     const leftMs = rate === 0 ? Infinity : (1 - attempt.ended / attempt.items) / rate;

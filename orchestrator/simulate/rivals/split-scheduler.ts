@@ -245,9 +245,9 @@ export class SplitScheduler implements Scheduler {
     this.#lookAtMs = nowMs + this.#rule.intervalMs;
     for (const holder of this.#idle) {
       const task = this.#rule.copy(this.#view(nowMs), holder);
-      if (task === null) break;
+      if (task === null) continue;
       task.copies += 1;
-      this.#copied += task.missing;
+      this.#copied += task.end - task.first;
       this.#give(holder, task, nowMs);
     }
   }
@@ -275,8 +275,9 @@ export class SplitScheduler implements Scheduler {
   }
 
   #give(holder: Holder, task: Task, nowMs: number): void {
-    const items = this.#missingOf(task);
-    const count = task.missing;
+    // A copy is of the whole task; what a lost machine had delivered stays delivered.
+    const items = task.attempts.length > 0 ? [task.first, task.end] : this.#missingOf(task);
+    const count = task.attempts.length > 0 ? task.end - task.first : task.missing;
     const attempt: Attempt = { id: this.#nextAssignment++, task, holder, items: count, startedMs: nowMs, ended: 0 };
     task.done ??= new Uint8Array(task.end - task.first);
     task.attempts.push(attempt);
