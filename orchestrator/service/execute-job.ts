@@ -224,9 +224,9 @@ function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend
   };
 }
 
-/** `20261121-143005-9f3c`: sorts by time, and two runs of one second differ. */
+/** `20261121-143005123-9f3c`: sorts by time; the end keeps homes apart that are made in the same millisecond. */
 function newRunId(now: Date): string {
-  const stamp = now.toISOString().replace(/[-:]/g, "").replace("T", "-").slice(0, 15);
+  const stamp = now.toISOString().replace(/[-:.Z]/g, "").replace("T", "-");
   return `${stamp}-${randomBytes(2).toString("hex")}`;
 }
 
