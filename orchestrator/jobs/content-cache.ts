@@ -5,6 +5,7 @@ import { homedir } from "node:os";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { SplitrunError } from "../errors.ts";
+import { noteUse, pruneCache } from "./prune-cache.ts";
 import type { Environment } from "./references.ts";
 
 /** A file in the cache; its name is its content's sha256, with the ending that it came with. */
@@ -36,6 +37,7 @@ export interface ContentCache {
 /** @throws SplitrunError CACHE_UNUSABLE */
 export async function openContentCache(directory: string): Promise<ContentCache> {
   await privateDirectory(directory);
+  await pruneCache(directory);
   const placeOf = (sha256: string, ending: string) => path.join(directory, sha256 + ending);
 
   async function keepWritten(ending: string, write: (file: string) => Promise<{ readonly sha256: string; readonly bytes: number }>): Promise<CachedFile> {
@@ -64,7 +66,10 @@ export async function openContentCache(directory: string): Promise<ContentCache>
       const note = path.join(directory, "index", `${createHash("sha256").update(file).digest("hex")}.json`);
       const known = await knownHash(note, identity.text);
       const place = known === null ? null : placeOf(known, path.extname(file));
-      if (known !== null && place !== null && (await sizeOf(place)) === identity.bytes) return { sha256: known, bytes: identity.bytes, path: place };
+      if (known !== null && place !== null) {
+        await Promise.all([noteUse(note), noteUse(place)]);
+        if ((await sizeOf(place)) === identity.bytes) return { sha256: known, bytes: identity.bytes, path: place };
+      }
 
       const kept = await keepWritten(path.extname(file), (temporary) => copyHashed(file, temporary));
       if ((await identityOf(file)).text !== identity.text) {
