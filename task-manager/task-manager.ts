@@ -51,6 +51,8 @@ export function startTaskManager(options: TaskManagerOptions): void {
   const { channel, artifacts } = options;
   const assignments = new Map<number, Assignment>();
   const begun = new Set<WorkItem>();
+  /** Begun items of cancelled assignments; their numbers may be given again, to another job's. */
+  const unwanted = new Set<WorkItem>();
   let deadlines = 0;
   let apartAssignment: number | null = null;
   let task: TaskSpec | undefined;
@@ -82,33 +84,30 @@ export function startTaskManager(options: TaskManagerOptions): void {
       if (faults !== null && options.threads) for (const { index } of items) meetFate(faults.fate(index));
     },
     result(item, output) {
-      over(item);
-      if (assignments.has(item.assignment)) reporter?.result(item, output);
+      if (over(item)) reporter?.result(item, output);
     },
     error(item, error) {
-      over(item);
-      if (assignments.has(item.assignment)) reporter?.error(item, error);
+      if (over(item)) reporter?.error(item, error);
     },
     returned(item, cause, busyHost) {
-      over(item);
-      if (assignments.has(item.assignment)) reporter?.returned(item, cause, busyHost);
+      if (over(item)) reporter?.returned(item, cause, busyHost);
     },
-    sized(item, bytes) {
-      if (assignments.has(item.assignment)) reporter?.sized(item, bytes);
-    },
+    sized: (item, bytes) => reporter?.sized(item, bytes),
     stage: (name, items, busyMs, waitMs) => reporter?.stage(name, items, busyMs, waitMs),
     hosts: (reports) => void channel.send({ kind: "hosts", hosts: [...reports] }),
     log: (level, message) => void channel.send({ kind: "log", level, message }),
     fatal(message, exitCode) {
       host.log("error", message);
-      giveBackAll("RESTART");
+      refuseMore(message);
       void end(message, exitCode);
     },
   };
 
-  function over(item: WorkItem): void {
+  /** Is what became of it of interest? */
+  function over(item: WorkItem): boolean {
     begun.delete(item);
     supply?.ended(item);
+    return unwanted.size === 0 || !unwanted.delete(item);
   }
 
   // ---- giving back ----
@@ -154,6 +153,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     const assignment = assignments.get(id);
     if (assignment === undefined) return;
     takeBack(assignment, Infinity);
+    for (const item of begun) if (item.assignment === id) unwanted.add(item);
     reporter?.forget(id);
     drop(assignment);
     if (assignments.size === 0 && draining === undefined) sendIdle();
@@ -161,6 +161,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
 
   function drop({ id, deadline }: Assignment): void {
     assignments.delete(id);
+    if (apartAssignment === id) apartAssignment = null;
     clearTimeout(deadline);
     if (deadline !== undefined) deadlines -= 1;
   }
@@ -183,6 +184,12 @@ export function startTaskManager(options: TaskManagerOptions): void {
     supply?.close();
   }
 
+  /** What is not begun goes back, and so does whatever comes. */
+  function refuseMore(reason: string): void {
+    draining ??= { cause: "RESTART", reason, exitCode: 1 };
+    giveBackAll(draining.cause);
+  }
+
   /** Ends once what is begun has; whatever comes meanwhile goes back. */
   function drain(how: Ending): void {
     if (draining !== undefined) return;
@@ -190,7 +197,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     giveBackAll(how.cause);
     executor?.wake(true);
     const whenDone = setInterval(() => {
-      for (const { assignment } of begun) if (assignments.has(assignment)) return;
+      if (begun.size > unwanted.size) return;
       clearInterval(whenDone);
       void end(how.reason, how.exitCode);
     }, drainCheckMs);
@@ -201,7 +208,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
   function checkTimeouts(limitMs: number): void {
     const late = executor?.overdue(limitMs) ?? [];
     if (late.length === 0) return;
-    giveBackAll("RESTART");
+    refuseMore("an item hung");
     // Of several in one call any may be the reason: they stay begun and not ended, which makes them suspects.
     const suspects = new Set(late.flatMap(({ items }) => (items.length > 1 ? items : [])));
     for (const { items, stage } of late) {
@@ -243,7 +250,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       width = advice.width;
       if (advice.giveBack) relieve();
       if (advice.end === "kill") {
-        giveBackAll("RESTART");
+        refuseMore("too much memory in use");
         // As the kernel would; what is begun is to blame.
         void die(`more than ${gauge.name} in use`, "SIGKILL");
       }
@@ -356,7 +363,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
 
   /** Batches need not wait for company that never comes. */
   function upstreamEnded(): boolean {
-    return draining !== undefined || (apartAssignment !== null && assignments.has(apartAssignment));
+    return draining !== undefined || apartAssignment !== null;
   }
 
   channel.onClose(() => {
