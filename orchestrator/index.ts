@@ -1,4 +1,6 @@
 /** splitrun as a library. */
+export { createOrchestrator, type Orchestrator, type OrchestratorOptions } from "./service/orchestrator.ts";
+export type { JobHandle, JobState } from "./service/queued-job.ts";
 export { runJob, type RunJobOptions } from "./service/run-job.ts";
 export type { RunResult } from "./service/execute-job.ts";
 export type { Progress } from "./observe/progress.ts";

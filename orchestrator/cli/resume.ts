@@ -28,7 +28,7 @@ export function addResume(program: Command): void {
     .action(async (home: string, flags: ResumeFlags) => {
       const dir = path.resolve(home);
       refuseAnotherInput(flags.set ?? []);
-      const resolution = await prepareJob(await recordedJob(dir), { set: flags.set ?? [] }, { cwd: process.cwd(), stdin: process.stdin });
+      const resolution = await prepareJob(await recordedJob(dir), { set: flags.set ?? [] }, { cwd: process.cwd(), stdin: process.stdin, offer: null });
       await executeForCommand(
         resolution,
         { json: flags.json ?? false, quiet: flags.quiet ?? false },

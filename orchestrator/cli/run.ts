@@ -24,7 +24,7 @@ export function addRun(program: Command): void {
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
     .option("-q, --quiet", "no progress and no summary")
     .action(async (job: string | undefined, flags: RunFlags) => {
-      const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin });
+      const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null });
       await executeForCommand(
         resolution,
         { json: flags.json ?? false, quiet: flags.quiet ?? false },

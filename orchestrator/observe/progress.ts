@@ -15,6 +15,19 @@ export interface Progress {
   readonly leftMs: number | null;
 }
 
+/** Of a job that has not begun. */
+export const nothingYet: Progress = {
+  items: null,
+  succeeded: 0,
+  failed: 0,
+  reused: 0,
+  running: 0,
+  taskManagers: 0,
+  elapsedMs: 0,
+  itemsPerSecond: 0,
+  leftMs: null,
+};
+
 export interface ProgressSource {
   readonly counts: SchedulerCounts;
   elapsedMs(): number;

@@ -129,6 +129,38 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
   }
 }
 
+/** The end of a job that was cancelled while it was queued: its home is as it was. */
+export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResult {
+  const now = new Date();
+  const runId = newRunId(now);
+  const home = homeDirectory(job, options, runId);
+  const runDir = path.join(home, "runs", runId);
+  const counts: Counts = { items: 0, succeeded: 0, failed: 0, reused: 0, copied: 0, retried: 0 };
+  const summary: Summary = {
+    runId,
+    state: "cancelled",
+    counts,
+    makespanMs: 0,
+    itemsPerSecond: 0,
+    home,
+    runDir,
+    output: path.join(home, "results.jsonl"),
+    reason: "user",
+    message: "Cancelled while it was queued: nothing was started, and nothing written.",
+    stages: {},
+    bottleneck: null,
+    processorShare: 0,
+    taskManagersRssMb: 0,
+    errors: [],
+    taskManagerLosses: 0,
+    startedAt: now.toISOString(),
+    notes: [],
+  };
+  return { state: "cancelled", counts, summary, home, runDir, items: noOutcomes, inOrder: noOutcomes };
+}
+
+async function* noOutcomes(): AsyncGenerator<Outcome> {}
+
 /** A job that was stopped before its turn came needs nobody. */
 async function warmUnlessStopped(pool: RunPool, stop: StopSwitch): Promise<Prepared["stageLanes"]> {
   const ready = pool.warm();
@@ -200,7 +232,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     };
   } finally {
     await events.close();
-    log.close();
+    await log.close();
   }
 }
 
@@ -267,8 +299,12 @@ function obeyStops(run: Run, stop: StopSwitch): void {
 function reportProgress(run: Run, stored: () => number, { onProgress }: ExecuteOptions): () => void {
   if (onProgress === null) return () => undefined;
   const measure = createProgressMeter();
-  const timer = setInterval(() => onProgress(measure(run, stored())), progressEveryMs);
-  return () => clearInterval(timer);
+  const tell = () => onProgress(measure(run, stored()));
+  const timer = setInterval(tell, progressEveryMs);
+  return () => {
+    clearInterval(timer);
+    tell();
+  };
 }
 
 /** Why it could not be written, if so: what counts is in the journal, and a full disk must not hide how the run ended. */

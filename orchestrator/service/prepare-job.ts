@@ -4,9 +4,11 @@ import path from "node:path";
 import { SplitrunError } from "../errors.ts";
 import { countItems } from "../inputs/count-items.ts";
 import { openSource, type OpenSourceOptions } from "../inputs/open-source.ts";
-import { loadJob, type JobOverrides } from "../jobs/load.ts";
+import { loadJob, type JobOverrides, type LoadedJob } from "../jobs/load.ts";
+import type { BackendName } from "../jobs/names.ts";
 import { needsCount } from "../jobs/policies.ts";
 import { resolveInputOf, resolveJob, type Resolution } from "../jobs/resolve.ts";
+import type { Job } from "../jobs/schema.ts";
 import type { InputSpec } from "../jobs/types.ts";
 import { twice } from "./spool.ts";
 
@@ -17,17 +19,35 @@ export interface PreparedJob extends Resolution {
   readonly stdin: NodeJS.ReadableStream;
 }
 
-/** From what the user wrote to a job in which nothing is left to be decided. */
-export async function prepareJob(
-  source: unknown,
-  overrides: JobOverrides,
-  { cwd, stdin }: { readonly cwd: string; readonly stdin: NodeJS.ReadableStream },
-): Promise<PreparedJob> {
-  const { job, baseDir, origins } = await loadJob(source, overrides, { cwd });
+/** What an orchestrator says about all of its jobs. */
+export interface Offer {
+  /** Where they may run; one that does not say where gets the first. */
+  readonly backends: readonly [BackendName, ...BackendName[]];
+  /** Of those that name none; undefined: the default. */
+  readonly policy: Job["policy"];
+  /** Most Task Managers of one; null: what its backend can have. */
+  readonly taskManagersMax: number | null;
+}
+
+export interface PrepareJobOptions {
+  readonly cwd: string;
+  readonly stdin: NodeJS.ReadableStream;
+  /** null: the job is alone. */
+  readonly offer: Offer | null;
+}
+
+/**
+ * From what the user wrote to a job in which nothing is left to be decided.
+ * @throws JobInvalidError and what else is wrong with it; SplitrunError BACKEND_NOT_OFFERED
+ */
+export async function prepareJob(source: unknown, overrides: JobOverrides, prepare: PrepareJobOptions): Promise<PreparedJob> {
+  const { cwd, stdin, offer } = prepare;
+  const loaded = await loadJob(source, overrides, { cwd });
+  const { job, baseDir, origins } = offer === null ? loaded : asOffered(loaded, offer);
   const options = {
     baseDir,
     machine: { cores: availableParallelism(), freeMemoryMb: Math.floor(freemem() / 1e6) },
-    taskManagersMax: null,
+    taskManagersMax: offer?.taskManagersMax ?? null,
     environment: process.env,
     origins,
   };
@@ -38,6 +58,27 @@ export async function prepareJob(
   const [counted, kept] = await twice(stdin);
   const items = await countByReading(input, { ...reading, stdin: counted });
   return { ...(await resolveJob(job, { ...options, items })), stdin: kept };
+}
+
+function asOffered(loaded: LoadedJob, { backends, policy }: Offer): LoadedJob {
+  const { job, origins } = loaded;
+  const backend = typeof job.backend === "object" ? job.backend.kind : (job.backend ?? backends[0]);
+  if (!backends.includes(backend)) throw notOffered(backend, backends);
+  const said = "the orchestrator";
+  return {
+    ...loaded,
+    job: { backend, ...(policy === undefined ? {} : { policy }), ...job },
+    origins: { ...(job.backend === undefined ? { "backend.kind": said } : {}), ...(job.policy === undefined && policy !== undefined ? { policy: said } : {}), ...origins },
+  };
+}
+
+function notOffered(backend: BackendName, backends: readonly BackendName[]): SplitrunError {
+  const wayOut = `name one of them, or add it: createOrchestrator({ backends: ${JSON.stringify([...backends, backend])} })`;
+  return new SplitrunError(`backend: ${JSON.stringify(backend)} is not among this orchestrator's backends (${backends.join(", ")}); ${wayOut}`, {
+    code: "BACKEND_NOT_OFFERED",
+    field: "backend",
+    value: backend,
+  });
 }
 
 async function countByReading(input: InputSpec, options: OpenSourceOptions): Promise<number> {

@@ -29,7 +29,7 @@ export interface RunJobOptions {
  */
 export async function runJob(job: Job | string, options: RunJobOptions = {}): Promise<RunResult> {
   const cwd = process.cwd();
-  const { job: resolved, stdin } = await prepareJob(job, {}, { cwd, stdin: process.stdin });
+  const { job: resolved, stdin } = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: null });
   return executeAlone(resolved, {
     mode: "run",
     home: null,

@@ -3,6 +3,7 @@ export interface StopSwitch {
   request(how: "drain" | "now"): void;
   /** Is there a run that hears it? Before, nothing was begun. */
   readonly heard: boolean;
+  readonly isRequested: boolean;
   /** Resolves with the first request. */
   readonly requested: Promise<void>;
   /** Hears every request, those made before too. */
@@ -21,6 +22,9 @@ export function createStopSwitch(signal?: AbortSignal): StopSwitch {
   const onAbort = () => stopSwitch.request("drain");
   const stopSwitch: StopSwitch = {
     requested,
+    get isRequested() {
+      return requests.length > 0;
+    },
     get heard() {
       return listeners.length > 0;
     },

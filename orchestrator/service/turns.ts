@@ -9,9 +9,9 @@ const startFirstMs = 300;
 const startMemory = 0.8;
 /** What a job was not given for very long does not entitle it to everything later. */
 const creditMaxMs = 60_000;
-/** Whoever comes new has the next turn. */
+/** Of equal ones, who never had any goes first. */
 const creditOfNewMs = 1;
-const inTurnMs = 1e12;
+const creditInTurnMs = 1e12;
 /** Below this a fraction of a Task Manager is a rounding error. */
 const fractionMin = 1e-6;
 
@@ -30,8 +30,9 @@ interface Standing {
   share: number;
   /** Task Manager time that it was due and not given. */
   creditMs: number;
-  /** When its turn began, where it has one more than its quota says. */
+  /** When its turn began, where it has one more than its quota says; what nobody else wanted is no turn. */
   turnSinceMs: number;
+  isNew: boolean;
 }
 
 export interface Division {
@@ -68,17 +69,19 @@ export class Turns<Run> {
     const quotas = quotasOf(claims, this.#taskManagersMax);
     const whole = quotas.map((quota) => Math.floor(quota + fractionMin));
     const inTurn = standings.map(({ share, turnSinceMs }, at) => share > (whole[at] ?? 0) && nowMs - turnSinceMs < turnMs);
-    const credits = standings.map(({ creditMs }, at) => creditMs + (inTurn[at] === true ? inTurnMs : 0));
+    const credits = standings.map(({ creditMs, isNew }, at) => creditMs + (isNew ? creditOfNewMs : 0) + (inTurn[at] === true ? creditInTurnMs : 0));
     const shares = sharesOf(claims, this.#taskManagersMax, credits);
     let againInMs = Infinity;
     for (const [at, standing] of standings.entries()) {
       const quota = quotas[at] ?? 0;
       const share = shares[at] ?? 0;
       const hasTurn = share > quota + fractionMin;
-      if (hasTurn && inTurn[at] !== true) standing.turnSinceMs = nowMs;
+      if (!hasTurn) standing.turnSinceMs = -Infinity;
+      else if (inTurn[at] !== true) standing.turnSinceMs = nowMs;
       if (hasTurn) againInMs = Math.min(againInMs, standing.turnSinceMs + turnMs - nowMs);
       standing.quota = quota;
       standing.share = share;
+      if (share > 0) standing.isNew = false;
     }
     return { shares: this.#withRest(claims, shares), againInMs: againInMs === Infinity ? null : againInMs };
   }
@@ -88,7 +91,7 @@ export class Turns<Run> {
     this.#dividedMs = nowMs;
     const standings = new Map<Run, Standing>();
     for (const [run, { allowance }] of contenders) {
-      const standing = this.#standings.get(run) ?? { quota: allowance, share: 0, creditMs: creditOfNewMs, turnSinceMs: nowMs };
+      const standing = this.#standings.get(run) ?? { quota: allowance, share: 0, creditMs: 0, turnSinceMs: -Infinity, isNew: true };
       const creditMs = standing.creditMs + (standing.quota - allowance) * passedMs;
       standing.creditMs = Math.max(-creditMaxMs, Math.min(creditMaxMs, creditMs));
       standings.set(run, standing);

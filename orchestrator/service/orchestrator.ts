@@ -1,0 +1,143 @@
+import { availableParallelism } from "node:os";
+import { SplitrunError } from "../errors.ts";
+import { defaultCacheDir } from "../jobs/content-cache.ts";
+import { backendNames, type BackendName } from "../jobs/names.ts";
+import { nearestName } from "../jobs/nearest-name.ts";
+import type { Job } from "../jobs/schema.ts";
+import type { RunResult } from "./execute-job.ts";
+import { JobQueue } from "./job-queue.ts";
+import type { Offer } from "./prepare-job.ts";
+import { startJob, type JobHandle, type JobHost, type StartedJob } from "./queued-job.ts";
+import type { RunJobOptions } from "./run-job.ts";
+import { createService } from "./service.ts";
+
+export interface OrchestratorOptions {
+  /** Where jobs may run; a job that names another backend is refused, one that names none gets the first. @default all */
+  readonly backends?: readonly (BackendName | { readonly kind: BackendName })[];
+  /** Policy of the jobs that name none. @default "guided" */
+  readonly policy?: Job["policy"];
+  /** Jobs that run together; the others wait, by priority and then in order. @default 8 */
+  readonly maxJobs?: number;
+  /** Task Managers at once, over all jobs, those included that start or end. @default a Task Manager a core */
+  readonly maxTaskManagers?: number;
+}
+
+/** Several jobs in one process, and the Task Managers that they share. */
+export interface Orchestrator {
+  /** Queues a job and waits for its end. @throws SplitrunError when the job is wrong or cannot be started */
+  runJob(job: Job | string, options?: RunJobOptions): Promise<RunResult>;
+  /** Queues a job: an object, or the path of a job file. What is wrong with it comes as the rejection of `done`. */
+  enqueueJob(job: Job | string, options?: RunJobOptions): JobHandle;
+  /** Takes no more jobs, waits for those that it has, queued ones too, then ends the Task Managers. `cancel()` jobs that need not end. */
+  close(): Promise<void>;
+}
+
+const maxJobsDefault = 8;
+const backendsDefault: Offer["backends"] = ["local", "auto", "sequential"];
+const backendsAllowed = `allowed: a list of ${backendNames.join(", ")}`;
+const wholeMax = 1_000_000;
+
+/**
+ * Runs several jobs at once within one set of Task Managers, divided by the jobs' `share` and `priority`.
+ *
+ * ```ts
+ * const orchestrator = createOrchestrator({ maxTaskManagers: 4 });
+ * const night = orchestrator.enqueueJob("night-run.yaml");
+ * const urgent = await orchestrator.runJob({ input: ["cat.jpg"], task: { kind: "inference", model: "model.onnx" }, priority: 1 });
+ * night.cancel();
+ * await orchestrator.close();
+ * ```
+ * @throws SplitrunError for an option that is wrong
+ */
+export function createOrchestrator(options: OrchestratorOptions = {}): Orchestrator {
+  const { backends, policy, maxJobs, maxTaskManagers } = complete(options);
+  const cacheDir = defaultCacheDir(process.env);
+  const service = createService({ taskManagersMax: maxTaskManagers, cacheDir });
+  const queue = new JobQueue(maxJobs);
+  const jobs = new Set<StartedJob>();
+  let closing: Promise<void> | undefined;
+  const host: JobHost = {
+    service,
+    queue,
+    cacheDir,
+    // Where nothing was said, the machine's own limits hold.
+    offer: { backends, policy, taskManagersMax: options.maxTaskManagers ?? null },
+  };
+  let numbers = 0;
+
+  function enqueue(job: Job | string, jobOptions: RunJobOptions): JobHandle {
+    if (closing !== undefined) {
+      throw new SplitrunError("the orchestrator is closed and takes no more jobs; make another one with createOrchestrator()", { code: "ORCHESTRATOR_CLOSED" });
+    }
+    const started = startJob(job, jobOptions, ++numbers, host);
+    jobs.add(started);
+    void started.ended.then(() => jobs.delete(started));
+    return started.handle;
+  }
+
+  async function drain(): Promise<void> {
+    await Promise.all([...jobs].map(({ ended }) => ended));
+    await service.close();
+  }
+
+  return {
+    runJob: async (job, jobOptions = {}) => enqueue(job, jobOptions).done,
+    enqueueJob: (job, jobOptions = {}) => enqueue(job, jobOptions),
+    close: () => (closing ??= drain()),
+  };
+}
+
+interface CompleteOptions {
+  readonly backends: Offer["backends"];
+  readonly policy: Job["policy"];
+  readonly maxJobs: number;
+  readonly maxTaskManagers: number;
+}
+
+function complete(options: OrchestratorOptions): CompleteOptions {
+  refuseUnknown(options);
+  return {
+    backends: backendsOf(options.backends ?? backendsDefault),
+    policy: options.policy,
+    maxJobs: wholeNumber("maxJobs", options.maxJobs ?? maxJobsDefault),
+    maxTaskManagers: wholeNumber("maxTaskManagers", options.maxTaskManagers ?? availableParallelism()),
+  };
+}
+
+const optionNames = ["backends", "policy", "maxJobs", "maxTaskManagers"];
+/** Of the Lambda backend; false and nothing are what they are without it. */
+const lambdaOptions = ["runtime", "initialize", "ec2HostMachine"];
+
+function refuseUnknown(options: OrchestratorOptions): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (optionNames.includes(name)) continue;
+    if (lambdaOptions.includes(name)) {
+      if (value === undefined || value === null || value === false) continue;
+      throw wrong(name, value, `belongs to the lambda backend, which is not built yet; leave it out`);
+    }
+    const meant = nearestName(name, optionNames);
+    throw wrong(name, value, `is no option${meant === null ? "" : `; did you mean ${meant}?`}; there are ${optionNames.join(", ")}`);
+  }
+}
+
+function backendsOf(given: unknown): Offer["backends"] {
+  const [first, ...others] = Array.isArray(given) ? given.map(backendOf) : [];
+  if (first === undefined) throw wrong("backends", given, `${JSON.stringify(given)} is not allowed; ${backendsAllowed}`);
+  return [first, ...others];
+}
+
+function backendOf(given: unknown): BackendName {
+  const kind = typeof given === "object" && given !== null && "kind" in given ? given.kind : given;
+  const name = backendNames.find((known) => known === kind);
+  if (name === undefined) throw wrong("backends", given, `${JSON.stringify(given)} is no backend, or not built yet; ${backendsAllowed}`);
+  return name;
+}
+
+function wholeNumber(field: string, value: unknown): number {
+  if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= wholeMax) return value;
+  throw wrong(field, value, `${JSON.stringify(value)} is not allowed; allowed: a whole number from 1 to ${wholeMax}`);
+}
+
+function wrong(field: string, value: unknown, message: string): SplitrunError {
+  return new SplitrunError(`createOrchestrator: ${field}: ${message}`, { code: "ORCHESTRATOR_INVALID", field, value });
+}
