@@ -201,7 +201,7 @@ describe("a size", () => {
   });
 
   test("of what ends within the same report is not told", async () => {
-    const { manager, answers, url, asked } = await startInference({ downloads: 12 }, { reportMs: 1000 });
+    const { manager, answers, url, asked } = await startInference({ downloads: 12 }, { reportMs: 3_600_000 });
     manager.assign(Array.from({ length: 3 }, (_, n) => url(n)));
     await asked(3);
     answers.get(0)?.writeHead(200, { "content-length": 3 }).end("abc");
