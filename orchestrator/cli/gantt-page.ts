@@ -103,7 +103,7 @@ const script = `
 const data = JSON.parse(document.getElementById("data").textContent);
 const chart = document.getElementById("chart"), axis = document.getElementById("axis"), tip = document.getElementById("tip");
 const order = document.getElementById("order");
-const left = 64, axisHeight = 34;
+const left = 64, right = 36, axisHeight = 34;
 const end = Math.max(data.makespanS, data.boundS) * 1.01;
 let span = [0, end], rows = [], rowHeight = 8, drag = null;
 const bySlot = data.slots.map(() => []);
@@ -125,8 +125,8 @@ function sized(canvas, height) {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   return context;
 }
-function place(seconds) { return left + (seconds - span[0]) / (span[1] - span[0]) * (chart.clientWidth - left - 8); }
-function time(x) { return span[0] + (x - left) / (chart.clientWidth - left - 8) * (span[1] - span[0]); }
+function place(seconds) { return left + (seconds - span[0]) / (span[1] - span[0]) * (chart.clientWidth - left - right); }
+function time(x) { return span[0] + (x - left) / (chart.clientWidth - left - right) * (span[1] - span[0]); }
 function step() {
   const rough = (span[1] - span[0]) / Math.max(3, chart.clientWidth / 110), power = 10 ** Math.floor(Math.log10(rough));
   return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
@@ -141,12 +141,12 @@ function drawAxis() {
     if (at < span[0] || at > span[1]) continue;
     context.fillStyle = colour(shade);
     context.textAlign = name === "bound" ? "right" : "left";
-    context.fillText(name, place(at) + (name === "bound" ? -4 : 4) - (name === "end" && place(at) > axis.clientWidth - 36 ? 34 : 0), 12);
+    context.fillText(name, place(at) + (name === "bound" ? -4 : 4), 12);
   }
 }
 function rect(context, from, to, y, height, shade) {
-  const x = Math.max(left, place(from)), until = Math.min(place(to), chart.clientWidth - 8);
-  if (until < left || x > chart.clientWidth - 8 || until <= x) return;
+  const x = Math.max(left, place(from)), until = Math.min(place(to), chart.clientWidth - right);
+  if (until < left || x > chart.clientWidth - right || until <= x) return;
   context.fillStyle = shade;
   context.fillRect(x, y, Math.max(0.6, until - x), height);
 }
@@ -157,7 +157,7 @@ function draw() {
   const gap = rowHeight > 3 ? 1 : 0, size = rowHeight - gap;
   rows.forEach((slot, row) => {
     const y = row * rowHeight;
-    if (rowHeight > 3 && row % 2 === 0) { context.fillStyle = shades.row; context.fillRect(left, y, chart.clientWidth - left - 8, rowHeight); }
+    if (rowHeight > 3 && row % 2 === 0) { context.fillStyle = shades.row; context.fillRect(left, y, chart.clientWidth - left - right, rowHeight); }
     for (const machine of data.slots[slot]) {
       rect(context, machine.from, Math.min(machine.ready, end), y, size, shades.cold);
     }

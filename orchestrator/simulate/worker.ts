@@ -163,12 +163,11 @@ export class Worker {
     if (this.#dead) return;
     this.#fillLanes();
     this.#serve();
-    if (this.#gathered && this.#held.some(({ missing }) => missing === 0)) this.#flush();
   }
 
   #fillLanes(): void {
     while (this.#lanes.size < this.#options.lanes) {
-      const held = this.#held.find(({ waiting }) => waiting.count > 0);
+      const held = this.#nextHeld();
       if (held === undefined) return;
       if (held.notAfterS <= this.#options.calendar.nowS) {
         this.#giveBack(held, held.waiting.giveBack(Infinity), "DEADLINE");
@@ -180,6 +179,12 @@ export class Worker {
         else return;
       } else this.#enter(held);
     }
+  }
+
+  /** The assignment that the next item comes from. */
+  #nextHeld(): Held | undefined {
+    for (const held of this.#held) if (held.waiting.count > 0) return held;
+    return undefined;
   }
 
   #enter(held: Held): void {
@@ -201,17 +206,19 @@ export class Worker {
     if (lanes === 1 || lane.poison) this.#begin(lane);
     if (lane.poison) return this.#after(lane.wallS, () => this.#left(lane));
     if (lane.wallS === 0) return void this.#ready.push(lane);
-    this.#after(lane.wallS, () => {
-      if (lane.dropped) return;
-      this.#ready.push(lane);
-      this.#serve();
-    });
+    this.#after(lane.wallS, () => this.#wallOver(lane));
+  }
+
+  #wallOver(lane: Lane): void {
+    if (this.#dead || lane.dropped) return;
+    this.#ready.push(lane);
+    this.#serve();
   }
 
   /** Gives the machine its next piece of work. */
   #serve(): void {
     if (this.#machineBusy || this.#dead) return;
-    const opening = this.#lanes.size < this.#options.lanes ? this.#held.find(({ waiting }) => waiting.count > 0) : undefined;
+    const opening = this.#lanes.size < this.#options.lanes ? this.#nextHeld() : undefined;
     if (opening?.opened === "no") return this.#open(opening);
     const lane = this.#nextReady();
     if (lane === undefined) return;
@@ -220,10 +227,12 @@ export class Worker {
       lane.sinceS = this.#options.calendar.nowS;
     }
     this.#machineBusy = true;
-    this.#after(lane.serviceS, () => {
-      this.#machineBusy = false;
-      this.#left(lane);
-    });
+    this.#after(lane.serviceS, () => this.#served(lane));
+  }
+
+  #served(lane: Lane): void {
+    this.#machineBusy = false;
+    this.#left(lane);
   }
 
   #nextReady(): Lane | undefined {
@@ -237,11 +246,14 @@ export class Worker {
     held.opened = "opening";
     held.openedS = this.#options.calendar.nowS;
     this.#machineBusy = true;
-    this.#after(this.#options.handOverS, () => {
-      this.#machineBusy = false;
-      held.opened = "yes";
-      this.#work();
-    });
+    this.#after(this.#options.handOverS, () => this.#opened(held));
+  }
+
+  #opened(held: Held): void {
+    if (this.#dead) return;
+    this.#machineBusy = false;
+    held.opened = "yes";
+    this.#work();
   }
 
   #begin(lane: Lane): void {
@@ -251,6 +263,7 @@ export class Worker {
 
   /** The item is at its end. */
   #left(lane: Lane): void {
+    if (this.#dead) return;
     const { held, index, poison } = lane;
     this.#lanes.delete(lane);
     held.inLanes -= 1;
@@ -262,17 +275,16 @@ export class Worker {
       held.indexes.push(index);
       held.spentS.push(spentS);
       if (poison) held.errors.push({ index, code: "ITEM_TIMEOUT", stage: "function", retryable: false });
-      this.#gather();
+      this.#gather(held);
     }
     this.#work();
     if (this.#draining !== null) this.#leaveIfDone();
   }
 
+  /** Nothing is taken from the calendar again: what is called looks itself whether the machine is still there. */
   #after(seconds: number, happening: () => void): void {
     const { life, calendar } = this.#options;
-    calendar.at(life.workedAt(calendar.nowS, seconds), () => {
-      if (!this.#dead) happening();
-    });
+    calendar.at(life.workedAt(calendar.nowS, seconds), happening);
   }
 
   #soFarS(lane: Lane, nowS: number): number {
@@ -305,17 +317,19 @@ export class Worker {
   #giveBack(held: Held, indexes: number[], cause: ReturnCause): void {
     held.missing -= indexes.length;
     held.returned.push({ cause, indexes });
-    this.#gather();
+    this.#gather(held);
   }
 
   // ---- reports ----
 
-  #gather(): void {
+  /** At once where the assignment is complete, else after a while. */
+  #gather({ missing }: Held): void {
+    if (missing === 0) return this.#flush();
     if (this.#gathered) return;
     this.#gathered = true;
     const turn = ++this.#reportTurn;
     this.#after(this.#options.reportS, () => {
-      if (turn === this.#reportTurn) this.#flush();
+      if (turn === this.#reportTurn && !this.#dead) this.#flush();
     });
   }
 
