@@ -65,6 +65,8 @@ export function openEventsLog(path: string, plan: SchedulerPlan, onError: (messa
 
 function ended(stream: WriteStream): Promise<void> {
   return new Promise((resolve) => {
+    // After an error, of a full disk say, it has closed by itself.
+    if (stream.closed) return resolve();
     stream.once("close", resolve);
     stream.end();
   });

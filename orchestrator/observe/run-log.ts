@@ -2,7 +2,8 @@ import pino from "pino";
 
 export interface RunLog {
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
-  close(): void;
+  /** Once all of it is written, as far as the disk takes it. */
+  close(): Promise<void>;
 }
 
 /** Signatures and keys in a URL's query, wherever one is quoted. */
@@ -17,14 +18,18 @@ export function withoutSecrets(text: string): string {
 /** `logs/orchestrator.log`: a JSON line an event. */
 export function openRunLog(path: string): RunLog {
   const destination = pino.destination({ dest: path, sync: false, mode: 0o600, mkdir: true });
-  // A full disk is the journal's to report.
-  destination.on("error", () => undefined);
+  const ended = new Promise<void>((resolve) => {
+    destination.on("close", () => resolve());
+    // A full disk is the journal's to report.
+    destination.on("error", () => resolve());
+  });
   const logger = pino({ base: null, level: "debug", timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (level) => ({ level }) } }, destination);
   return {
     log: (level, message) => logger[level](withoutSecrets(message)),
     close() {
-      destination.flushSync();
+      // Not its flushSync(), which tries for ever where the disk is full.
       destination.end();
+      return ended;
     },
   };
 }

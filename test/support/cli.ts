@@ -26,7 +26,12 @@ export interface StartedCli {
 }
 
 export function startSplitrun(args: readonly string[], options: CliOptions): StartedCli {
-  const child = spawn(process.execPath, [cliPath, ...args], {
+  return startCommand(process.execPath, [cliPath, ...args], options);
+}
+
+/** The command line inside another command, which limits it, say. */
+export function startCommand(command: string, args: readonly string[], options: CliOptions): StartedCli {
+  const child = spawn(command, args, {
     cwd: options.cwd,
     env: { ...process.env, SPLITRUN_CACHE_DIR: options.cacheDir ?? path.join(options.cwd, ".cache"), ...options.env },
     stdio: ["pipe", "pipe", "pipe"],
