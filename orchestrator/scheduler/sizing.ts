@@ -61,7 +61,7 @@ function wantedWeight(taskManager: TaskManager, fleet: Fleet, restWeight: number
   return splitMs / fleet.estimateMs(taskManager, fleetMeanMs, meanWeight, nowMs);
 }
 
-/** Sizes in turn, the last one for ever. */
+/** Sizes in turn, over and over. */
 export class FixedSizes {
   readonly #sizes: readonly number[];
   #next = 0;
@@ -74,7 +74,7 @@ export class FixedSizes {
   }
 
   get next(): number {
-    return this.#sizes[Math.min(this.#next, this.#sizes.length - 1)] ?? 1;
+    return this.#sizes[this.#next % this.#sizes.length] ?? 1;
   }
 
   take(): number {

@@ -26,7 +26,7 @@ export type SpeculationPlan =
 
 /** The settings that the scheduler obeys; complete and validated, no defaults inside. */
 export interface SchedulerPlan {
-  /** Guided: sized when asked for. Fixed: `sizes` in turn, the last one for ever. */
+  /** Guided: sized when asked for. Fixed: `sizes` in turn, over and over. */
   readonly sizing: { readonly kind: "guided" } | { readonly kind: "fixed"; readonly sizes: readonly number[] };
   readonly taskManagersMax: number;
   /** Fewer than this and the run stops once no more can be launched. */
@@ -126,7 +126,7 @@ export type SchedulerEvent =
       readonly items: Ranges;
       readonly cause: ReturnCause;
     }
-  /** Sizes of items that became known while they ran (Content-Length), as [index, weight]. */
+  /** Sizes of items that became known while they ran (Content-Length), as [index, how many times the mean of all]. */
   | {
       readonly kind: "items-sized";
       readonly id: TaskManagerId;
