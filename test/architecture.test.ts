@@ -44,8 +44,8 @@ describe("the arrows point down", () => {
     expect(wrong).toEqual([]);
   });
 
-  test("the orchestrator imports only the protocol and the guarded HTTP client of the Task Manager", async () => {
-    const shared = new Set(["task-manager/protocol.ts", "task-manager/http-client.ts"]);
+  test("the orchestrator imports only the protocol and the clients for HTTP and S3 of the Task Manager", async () => {
+    const shared = new Set(["task-manager/protocol.ts", "task-manager/http-client.ts", "task-manager/s3-client.ts"]);
     const wrong = (await importsOf("orchestrator")).filter(
       ({ from, to }) =>
         to.startsWith("task-manager/") &&

@@ -244,7 +244,7 @@ export function s3Contract(name: string, start: () => Promise<Subject>, options:
       });
 
       test.each([0, 50_000, mebibyte])("of ten that race with If-None-Match: * and %d bytes, one wins and its bytes are there", async (bytes) => {
-        for (let round = 0; round < 10; round += 1) {
+        for (let round = 0; round < 5; round += 1) {
           const Key = `conditions/race/${bytes}/${round}`;
           const bodies = Array.from({ length: 10 }, (_, at) => Buffer.alloc(bytes, at));
           const ended = await Promise.allSettled(bodies.map((body) => put(Key, body, { IfNoneMatch: "*" })));
@@ -386,10 +386,10 @@ export function s3Contract(name: string, start: () => Promise<Subject>, options:
     describe("listings", () => {
       const keysOf = async (input: object): Promise<readonly string[]> =>
         ((await s3.send(new ListObjectsV2Command({ Bucket, ...input }))).Contents ?? []).map(({ Key = "" }) => Key);
-      const names = Array.from({ length: 1205 }, (_, at) => `listing/many/${String(at).padStart(5, "0")}`);
+      const names = Array.from({ length: 1105 }, (_, at) => `listing/many/${String(at).padStart(5, "0")}`);
 
       beforeAll(async () => {
-        for (let at = 0; at < names.length; at += 50) await Promise.all(names.slice(at, at + 50).map((name) => put(name, "")));
+        for (let at = 0; at < names.length; at += 100) await Promise.all(names.slice(at, at + 100).map((name) => put(name, "")));
       });
 
       test("of many pages give every key once, in order", async () => {
@@ -404,7 +404,7 @@ export function s3Contract(name: string, start: () => Promise<Subject>, options:
           pages += 1;
         } while (ContinuationToken !== undefined);
         expect(seen).toEqual(names);
-        expect(pages).toBe(13);
+        expect(pages).toBe(12);
       });
 
       test("have a thousand keys a page at most", async () => {
@@ -412,8 +412,8 @@ export function s3Contract(name: string, start: () => Promise<Subject>, options:
       });
 
       test("go on behind any name", async () => {
-        expect(await keysOf({ Prefix: "listing/many/", StartAfter: "listing/many/01202" })).toEqual(names.slice(1203));
-        expect(await keysOf({ Prefix: "listing/many/", StartAfter: "listing/many/01202x" })).toEqual(names.slice(1203));
+        expect(await keysOf({ Prefix: "listing/many/", StartAfter: "listing/many/01102" })).toEqual(names.slice(1103));
+        expect(await keysOf({ Prefix: "listing/many/", StartAfter: "listing/many/01102x" })).toEqual(names.slice(1103));
       });
 
       test("fold what follows a delimiter, over pages too", async () => {

@@ -6,7 +6,7 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { ClientGone, checkBody, receive, refuseUnknownLength } from "./body.ts";
@@ -265,17 +265,21 @@ function damaged(body: Buffer, atByte: number): Buffer {
 }
 
 function reset(message: IncomingMessage): null {
-  message.socket.resetAndDestroy();
+  // Null once it is closed, whatever its type says.
+  (message.socket as Socket | null)?.resetAndDestroy();
   return null;
 }
 
-async function cutUpload(message: IncomingMessage, afterBytes: number): Promise<null> {
+/** Not by iteration, whose end would close the connection properly. */
+function cutUpload(message: IncomingMessage, afterBytes: number): Promise<null> {
   let received = 0;
-  for await (const chunk of message as AsyncIterable<Buffer>) {
-    received += chunk.length;
-    if (received >= afterBytes) break;
-  }
-  return null;
+  return new Promise((resolve) => {
+    message.on("data", (chunk: Buffer) => {
+      received += chunk.length;
+      if (received >= afterBytes) resolve(reset(message));
+    });
+    message.on("close", () => { resolve(null); });
+  });
 }
 
 function errorIn200(code: string): Answer {
