@@ -23,6 +23,7 @@ export interface AdaptiveLimitOptions {
  */
 export class AdaptiveLimit {
   readonly #options: AdaptiveLimitOptions;
+  #initial: number;
   #max: number;
   #value: number;
   /** Where trouble came last; null: it never did. */
@@ -36,8 +37,9 @@ export class AdaptiveLimit {
 
   constructor(options: AdaptiveLimitOptions) {
     this.#options = options;
+    this.#initial = Math.min(options.initial, options.max);
     this.#max = options.max;
-    this.#value = Math.min(options.initial, options.max);
+    this.#value = this.#initial;
   }
 
   get value(): number {
@@ -49,10 +51,12 @@ export class AdaptiveLimit {
     return this.#troubledAt !== null;
   }
 
-  setMax(max: number): void {
-    const untried = this.#value === this.#max && this.#troubledAt === null;
+  /** Other bounds from now on; what was not tried yet begins with the new ones. */
+  setBounds({ initial, max }: Pick<AdaptiveLimitOptions, "initial" | "max">): void {
+    const untried = this.#troubledAt === null && this.#value === this.#initial;
+    this.#initial = Math.min(initial, max);
     this.#max = max;
-    this.#value = untried ? Math.min(max, this.#options.initial) : Math.min(max, this.#value);
+    this.#value = untried ? this.#initial : Math.min(max, this.#value);
   }
 
   /** Trouble, at a use of `used`. Nothing happens before the round of the last cut is over, at `notBeforeMs` the soonest. */

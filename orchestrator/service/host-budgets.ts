@@ -160,13 +160,8 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
     }
     const budget: Budget = {
       host,
-      rate: new AdaptiveLimit({ initial: Infinity, min: requestsPerSecondMin, max: limits.requestsPerSecond ?? Infinity, risePerSecondMin: 0 }),
-      concurrency: new AdaptiveLimit({
-        initial: limits.concurrency ?? concurrencyInitial,
-        min: 1,
-        max: limits.concurrency ?? Infinity,
-        risePerSecondMin: concurrencyRisePerSecond,
-      }),
+      rate: new AdaptiveLimit({ ...rateBounds(), min: requestsPerSecondMin, risePerSecondMin: 0 }),
+      concurrency: new AdaptiveLimit({ ...concurrencyBounds(), min: 1, risePerSecondMin: concurrencyRisePerSecond }),
       shares: new Map(),
       started: new Meter(1000),
       ok: new Meter(1000),
@@ -182,6 +177,14 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
     forgetBeyond(hostsMax);
     sweepAtMs = Math.min(sweepAtMs, nowMs + idleMs);
     return budget;
+  }
+
+  function rateBounds() {
+    return { initial: Infinity, max: limits.requestsPerSecond ?? Infinity };
+  }
+
+  function concurrencyBounds() {
+    return { initial: limits.concurrency ?? concurrencyInitial, max: limits.concurrency ?? Infinity };
   }
 
   function shareOf(budget: Budget, member: Member, nowMs: number): Share {
@@ -394,8 +397,8 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
       if (next.concurrency === limits.concurrency && next.requestsPerSecond === limits.requestsPerSecond) return news();
       limits = next;
       for (const budget of budgets.values()) {
-        budget.rate.setMax(limits.requestsPerSecond ?? Infinity);
-        budget.concurrency.setMax(limits.concurrency ?? Infinity);
+        budget.rate.setBounds(rateBounds());
+        budget.concurrency.setBounds(concurrencyBounds());
         divideBy(budget, nowMs);
       }
       for (const member of members) sendUngranted(member);
