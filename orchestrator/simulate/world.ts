@@ -13,8 +13,9 @@ import type { JobModel, Parameters } from "./workload.ts";
 const worldSalt = 0x3041d;
 /** A Task Manager that was asked to end and does not is ended after this long, as the pool does it. */
 const drainTimeoutS = 30;
-/** A job that lasts longer than this is taken to last for ever. */
-const endlessS = 24 * 3600;
+/** A job that lasts so many times as long as its work, and as its machines live, is taken to last for ever. */
+const endlessTimes = 100;
+const endlessLives = 4;
 const requestDollars = 2e-7;
 /** 1.769 GB, one processor of Lambda, at 1.6667e-5 a GB-s. */
 const secondDollars = 1.769 * 1.6667e-5;
@@ -70,6 +71,8 @@ interface Run {
   nowMs: number;
   wakeAtMs: number;
   finishedS: number;
+  /** Not given up. */
+  completed: boolean;
 }
 
 /** A Task Manager in its slot, from its launch until it is gone. */
@@ -100,6 +103,7 @@ class World {
   readonly #runs: Run[] = [];
   /** Free slots, the longest free first. */
   readonly #free: Slot[] = [];
+  readonly #endlessS: number;
   #freeAt = 0;
   readonly #launches: { readonly run: Run; readonly id: TaskManagerId }[] = [];
   /** Each assignment travels in a request of its own; nothing can be told to its holder. */
@@ -117,6 +121,7 @@ class World {
     this.#parameters = options.parameters;
     this.#random = seededRandom(streamSeed(options.seed, 0, worldSalt));
     this.#trace = options.trace ?? noTrace;
+    this.#endlessS = endlessAfterS(options);
     const { supports } = options;
     this.#byRequest = !supports.prefetch && !supports.reclaim && !supports.cancel;
     for (let number = 0; number < this.#parameters.workers; number++) this.#free.push(new Slot(this.#parameters, options.seed, number));
@@ -125,7 +130,7 @@ class World {
 
   run(): WorldFigures {
     for (const run of this.#runs) this.#calendar.at(run.job.arrivesS, () => this.#arrive(run));
-    while (!this.#isOver() && this.#calendar.nowS < endlessS && this.#calendar.next());
+    while (!this.#isOver() && this.#calendar.nowS < this.#endlessS && this.#calendar.next());
     this.#runOn();
     return this.#figures();
   }
@@ -147,6 +152,7 @@ class World {
       nowMs: 0,
       wakeAtMs: Infinity,
       finishedS: Infinity,
+      completed: false,
     };
   }
 
@@ -160,16 +166,16 @@ class World {
       place.gone = true;
       if (!this.#byRequest) place.worker?.end();
     }
-    while (this.#underWay.size > 0 && this.#calendar.nowS < endlessS && this.#calendar.next());
+    while (this.#underWay.size > 0 && this.#calendar.nowS < this.#endlessS && this.#calendar.next());
   }
 
   #figures(): WorldFigures {
-    const jobsS = this.#runs.map(({ finishedS, job }) => finishedS - job.arrivesS);
+    const endsS = this.#runs.map(({ finishedS, completed }) => (completed ? finishedS : Infinity));
     const counts = this.#runs.map(({ scheduler }) => scheduler.counts);
     const sum = (of: (count: (typeof counts)[number]) => number) => counts.reduce((total, count) => total + of(count), 0);
     return {
-      makespanS: Math.max(...this.#runs.map(({ finishedS }) => finishedS)),
-      jobsS,
+      makespanS: Math.max(...endsS),
+      jobsS: this.#runs.map(({ job }, at) => (endsS[at] ?? Infinity) - job.arrivesS),
       wastePercent: this.#usefulS === 0 ? 0 : (100 * Math.max(0, this.#spentS - this.#usefulS)) / this.#usefulS,
       assignments: this.#assignments,
       messages: this.#messages,
@@ -252,9 +258,9 @@ class World {
       case "release":
         return this.#release(run, command.id, command.how);
       case "finish":
-        run.finishedS = command.state === "completed" ? this.#calendar.nowS : Infinity;
+        run.finishedS = this.#calendar.nowS;
+        run.completed = command.state === "completed";
         if (this.#runs.length > 1) this.#calendar.at(this.#calendar.nowS, () => this.#share());
-        if (command.state === "stopped") throw new Error(`the simulated job stopped: ${command.message}`);
     }
   }
 
@@ -560,6 +566,11 @@ class World {
     const results = rangesOf(failed.size === 0 ? indexes : indexes.filter((index) => !failed.has(index)));
     this.#step(run, { kind: "items-ended", id, assignment, results, errors });
   }
+}
+
+function endlessAfterS({ parameters: { workers, lifetimeS }, jobs }: WorldOptions): number {
+  const workS = jobs.reduce((sum, { items, meanS, tail, poison, itemTimeoutS }) => sum + items * (meanS + tail.share * tail.cap + poison * itemTimeoutS), 0);
+  return Math.max(...jobs.map(({ arrivesS }) => arrivesS)) + endlessLives * lifetimeS + (endlessTimes * workS) / workers;
 }
 
 export function itemsOf(job: JobModel, number: number, seed: number): Items {
