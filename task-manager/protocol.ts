@@ -292,8 +292,14 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
     host: z.string().optional(),
     retryAfterMs: z.number().nonnegative().optional(),
   }),
-  /** Sizes that became known while the items ran (Content-Length), in bytes, as [index, bytes]. */
-  z.object({ kind: z.literal("sized"), assignment: index, bytes: z.array(z.tuple([index, z.number().nonnegative()])) }),
+  /** Items on their way that are much larger than others (Content-Length), as [index, bytes]; told once an item. */
+  z.object({
+    kind: z.literal("sized"),
+    assignment: index,
+    bytes: z.array(z.tuple([index, z.number().nonnegative()])),
+    /** Of all sizes that this Task Manager has seen. */
+    meanBytes: z.number().positive(),
+  }),
   /** Hosts that more is wanted of than they are granted, that have a grant, or that are in trouble. */
   z.object({ kind: z.literal("hosts"), hosts: z.array(hostReport).max(hostReportsMax) }),
   z.object({ kind: z.literal("heartbeat"), ...state }),

@@ -22,7 +22,7 @@ export interface Reporter {
   /** Given back all at once: told at once, in one message, after what ended before. */
   givenBack(assignment: number, items: readonly WorkItem[], cause: ReturnCause): void;
   /** Told with the next report, if the item has not ended by then. */
-  sized(item: WorkItem, bytes: number): void;
+  sized(item: WorkItem, bytes: number, meanBytes: number): void;
   stage(name: Stage, items: number, busyMs: number, waitMs: number): void;
   /** Items of it that were reported or returned. */
   endedOf(assignment: number): number;
@@ -47,6 +47,7 @@ export function createReporter(options: ReporterOptions): Reporter {
   let stages: Partial<Record<Stage, StageTimes>> = {};
   let gatheredItems = 0;
   let gatheredBytes = 0;
+  let meanBytes = 1;
   let timer: NodeJS.Timeout | undefined;
 
   function gatheredOf(assignment: number): Gathered {
@@ -98,7 +99,7 @@ export function createReporter(options: ReporterOptions): Reporter {
 
   function sendSizes(assignment: number, { sizes }: Gathered): void {
     if (sizes.size === 0) return;
-    void options.send({ kind: "sized", assignment, bytes: [...sizes] });
+    void options.send({ kind: "sized", assignment, bytes: [...sizes], meanBytes });
     sizes.clear();
   }
 
@@ -152,7 +153,8 @@ export function createReporter(options: ReporterOptions): Reporter {
       void options.send({ kind: "returned", assignment, items: rangesOf(items.map(({ index }) => index)), cause });
       completeIfOver(assignment, gathered);
     },
-    sized({ assignment, index }, bytes) {
+    sized({ assignment, index }, bytes, mean) {
+      meanBytes = mean;
       gatheredOf(assignment).sizes.set(index, bytes);
       timer ??= setTimeout(flush, options.reportMs);
     },

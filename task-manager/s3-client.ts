@@ -2,10 +2,9 @@ import { randomUUID } from "node:crypto";
 import type { Readable } from "node:stream";
 import type { GetObjectCommandOutput, S3ClientConfig } from "@aws-sdk/client-s3";
 import type { Connection } from "./s3/connection.ts";
-import { S3Failure, s3FailureOf } from "./s3/failure.ts";
+import { S3Failure, abortedFailure, s3FailureOf } from "./s3/failure.ts";
 import type { S3Operation } from "./s3/failure.ts";
 import { putParts } from "./s3/put-parts.ts";
-import { s3Url } from "./s3/place.ts";
 import type { S3Place } from "./s3/place.ts";
 import { readBody } from "./s3/read-body.ts";
 import { withRetries } from "./s3/retry.ts";
@@ -68,6 +67,8 @@ export interface GetOptions {
   /** Only if it is still this one. */
   readonly etag?: string;
   readonly signal?: AbortSignal;
+  /** Told how long the body is, before it comes. */
+  readonly onLength?: (bytes: number) => void;
 }
 
 export interface PutOptions {
@@ -139,7 +140,10 @@ export function createS3Client(options: S3ClientOptions): S3Client {
         return once(triesBefore);
       }
     };
-    return withRetries(once, options.retries, signal);
+    return withRetries(once, options.retries, signal).catch((error: unknown) => {
+      // In a pause between two tries it is not S3's error.
+      throw error instanceof S3Failure ? error : abortedFailure(place, error);
+    });
   }
 
   const head = (place: S3Place, signal?: AbortSignal): Promise<S3Stat | null> =>
@@ -167,13 +171,15 @@ export function createS3Client(options: S3ClientOptions): S3Client {
   }
 
   return {
-    get: (place, { maxBytes, range, etag, signal }) => request("get", place, signal, async ({ sdk: { GetObjectCommand }, client }) => {
+    get: (place, { maxBytes, range, etag, signal, onLength }) => request("get", place, signal, async ({ sdk: { GetObjectCommand }, client }) => {
       const answer = await client.send(new GetObjectCommand({
         ...named(place), ...payer,
         ...(range !== undefined && { Range: `bytes=${range.first}-${range.last}` }),
         ...(etag !== undefined && { IfMatch: etag }),
       }), sending(signal));
-      const bytes = await readBody(answer.Body as Readable, { place, length: answer.ContentLength ?? 0, maxBytes });
+      const length = answer.ContentLength ?? 0;
+      onLength?.(length);
+      const bytes = await readBody(answer.Body as Readable, { place, length, maxBytes });
       return { bytes, etag: answer.ETag ?? "", objectBytes: objectBytesOf(answer) };
     }),
 
@@ -281,10 +287,6 @@ function isElsewhere({ endpoint }: S3ClientOptions): boolean {
 function checksumFields(checksums: "when-supported" | "when-required"): Pick<S3ClientConfig, "requestChecksumCalculation" | "responseChecksumValidation"> {
   const when = checksums === "when-supported" ? "WHEN_SUPPORTED" as const : "WHEN_REQUIRED" as const;
   return { requestChecksumCalculation: when, responseChecksumValidation: when };
-}
-
-function abortedFailure(place: S3Place, cause: unknown): S3Failure {
-  return new S3Failure(`${s3Url(place)}: the request was ended from this side`, { code: "S3_ABORTED", retryable: false, status: null, cause });
 }
 
 function encryptionFields(encryption: S3ClientOptions["encryption"]) {

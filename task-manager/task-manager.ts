@@ -92,7 +92,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     returned(item, cause, busyHost) {
       if (over(item)) reporter?.returned(item, cause, busyHost);
     },
-    sized: (item, bytes) => reporter?.sized(item, bytes),
+    sized: (item, bytes, meanBytes) => reporter?.sized(item, bytes, meanBytes),
     stage: (name, items, busyMs, waitMs) => reporter?.stage(name, items, busyMs, waitMs),
     hosts: (reports) => void channel.send({ kind: "hosts", hosts: [...reports] }),
     log: (level, message) => void channel.send({ kind: "log", level, message }),
@@ -350,10 +350,17 @@ export function startTaskManager(options: TaskManagerOptions): void {
     const known = assignments.get(id);
     if (known !== undefined) known.total += inputs.length;
     else {
-      const deadline = endWithinMs === null ? undefined : setTimeout(giveBackLate, endWithinMs + 1);
-      if (deadline !== undefined) deadlines += 1;
       const endsAtMs = endWithinMs === null ? Infinity : performance.now() + endWithinMs;
-      assignments.set(id, { id, reversed, total: inputs.length, endsAtMs, deadline });
+      const assignment: Assignment = {
+        id,
+        reversed,
+        total: inputs.length,
+        endsAtMs,
+        // It looks at no clock: a timer may fire a little early by this one.
+        deadline: endWithinMs === null ? undefined : setTimeout(() => giveBack(assignment, "DEADLINE"), endWithinMs),
+      };
+      if (endWithinMs !== null) deadlines += 1;
+      assignments.set(id, assignment);
     }
     if (apart) apartAssignment = id;
     supply?.add({ assignment: id, items, inputs, reversed, apart });

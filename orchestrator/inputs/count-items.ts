@@ -3,7 +3,7 @@ import { readFileBytes } from "./bytes.ts";
 import { Lines } from "./lines.ts";
 import type { OpenSourceOptions } from "./open-source.ts";
 import { openSource, refuseS3 } from "./open-source.ts";
-import { openParquet, rowsOf } from "./parquet.ts";
+import { openParquet, parquetFile, rowsOf } from "./parquet.ts";
 import { statSourceFile } from "./source-file.ts";
 
 const countedAtOnce = 4096;
@@ -29,7 +29,7 @@ async function countWhole(spec: InputSpec, options: OpenSourceOptions): Promise<
     case "jsonl":
       return countLines(spec.from, spec.format, spec.limit);
     case "parquet":
-      return rowsOf((await openParquet(await statSourceFile(spec.from, spec.format))).metadata);
+      return rowsOf((await openParquet(await parquetFile(await statSourceFile(spec.from, spec.format)))).metadata);
     case "csv": {
       const file = await statSourceFile(spec.from, spec.format);
       return file.regular ? countByReading(spec, options) : null;

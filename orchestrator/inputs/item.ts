@@ -7,7 +7,7 @@ import type { SourceItem } from "./types.ts";
 export interface ItemRules {
   /** `image`: a string, a URL or a path; a relative path is taken to be relative to `directory`. */
   readonly itemKind: "image" | "value";
-  /** Absolute. */
+  /** Absolute, or `s3://bucket/prefix/`, to which a key is added as it stands. */
   readonly directory: string;
   readonly unit: "line" | "row" | "item";
 }
@@ -84,6 +84,7 @@ function failed(input: string, code: ItemErrorCode, message: string): SourceItem
 /** URLs stay as they are; relative paths become absolute. */
 function toLocation(text: string, directory: string): string {
   if (isAbsolute(text) || webUrl.test(text)) return text;
+  if (directory.startsWith("s3://")) return directory + text;
   return join(directory, text);
 }
 

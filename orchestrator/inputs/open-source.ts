@@ -2,18 +2,15 @@ import { dirname } from "node:path";
 import { SplitrunError } from "../errors.ts";
 import type { InputSpec } from "../jobs/types.ts";
 import { readFileBytes, readStreamBytes } from "./bytes.ts";
-import type { ByteReader } from "./bytes.ts";
-import { CsvSource } from "./csv.ts";
 import { openFolderSource, openGlobSource } from "./files.ts";
 import type { ItemRules } from "./item.ts";
 import { limited } from "./limited.ts";
-import { jsonLine, textLine } from "./line-items.ts";
-import { LineSource } from "./line-source.ts";
 import { openListSource } from "./list.ts";
-import { openParquetSource } from "./parquet.ts";
+import { openParquetSource, parquetFile } from "./parquet.ts";
 import { statSourceFile } from "./source-file.ts";
 import type { TextFormat } from "./stdin.ts";
 import { openStdinSource } from "./stdin.ts";
+import { chunkBytesOf, primedTextSource, textSource } from "./text-source.ts";
 import type { ItemSource, SourceIdentity } from "./types.ts";
 
 export interface OpenSourceOptions {
@@ -24,10 +21,6 @@ export interface OpenSourceOptions {
   /** `image`: items are URLs or paths, and a relative path is relative to the directory of the file it stands in. */
   readonly itemKind: "image" | "value";
 }
-
-/** A chunk holds thousands of lines, and its parsing keeps the event loop for a few milliseconds at most. */
-const lineChunkBytes = 262_144;
-const csvChunkBytes = 65_536;
 
 /**
  * Opens where the items come from. Nothing is held but a chunk (of Parquet a row group, of a folder the names of
@@ -55,7 +48,7 @@ async function openWhole(spec: InputSpec, options: OpenSourceOptions): Promise<I
     case "folder":
       return openFolderSource(spec.from);
     case "parquet":
-      return openParquetSource(await statSourceFile(spec.from, spec.format), spec, {
+      return openParquetSource(await parquetFile(await statSourceFile(spec.from, spec.format)), spec, {
         itemKind,
         directory: dirname(spec.from),
         unit: "row",
@@ -92,21 +85,14 @@ interface TextOptions {
 
 async function openTextFile(path: string, format: TextFormat, options: TextOptions): Promise<ItemSource> {
   const file = await statSourceFile(path, format);
-  const bytes = await readFileBytes(file, format === "csv" ? csvChunkBytes : lineChunkBytes);
+  const bytes = await readFileBytes(file, chunkBytesOf(format));
   const identity: SourceIdentity = {
     kind: format,
     from: path,
     size: file.regular ? file.size : null,
     modifiedMs: file.regular ? file.modifiedMs : null,
   };
-  const source = textSource({ format, bytes, identity, rereadable: file.regular, ...options });
-  try {
-    await source.prime();
-  } catch (error) {
-    await source.close();
-    throw error;
-  }
-  return source;
+  return primedTextSource({ format, bytes, identity, rereadable: file.regular, ...options });
 }
 
 function openStdin(spec: InputSpec, options: OpenSourceOptions): ItemSource {
@@ -117,22 +103,4 @@ function openStdin(spec: InputSpec, options: OpenSourceOptions): ItemSource {
     spec,
     open: (format, bytes) => textSource({ format, bytes, identity, rereadable: false, spec, rules }),
   });
-}
-
-interface TextSourceOptions extends TextOptions {
-  readonly format: TextFormat;
-  readonly bytes: ByteReader;
-  readonly identity: SourceIdentity;
-  readonly rereadable: boolean;
-}
-
-function textSource({ format, bytes, identity, rereadable, spec, rules }: TextSourceOptions): LineSource | CsvSource {
-  switch (format) {
-    case "text":
-      return new LineSource({ bytes, identity, rereadable, toItem: (lines) => textLine(lines, rules) });
-    case "jsonl":
-      return new LineSource({ bytes, identity, rereadable, toItem: (lines) => jsonLine(lines, spec, rules) });
-    case "csv":
-      return new CsvSource({ bytes, identity, rereadable, spec, rules });
-  }
 }

@@ -10,32 +10,49 @@ import type { SourceFile } from "./source-file.ts";
 import { unreadable } from "./source-file.ts";
 import type { ItemSource, SourceItem } from "./types.ts";
 
-interface ParquetFile {
-  readonly file: SourceFile;
+/** Where a Parquet file is, read in pieces. */
+export interface ParquetInput {
+  readonly from: string;
+  readonly modifiedMs: number;
+  /** Can be opened again, and is the same then or another one by its size and time. */
+  readonly rereadable: boolean;
   readonly buffer: AsyncBuffer;
+}
+
+interface ParquetFile {
+  readonly input: ParquetInput;
   readonly metadata: FileMetaData;
 }
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** Footer and schema. */
-export async function openParquet(file: SourceFile): Promise<ParquetFile> {
+/** @throws SplitrunError INPUT_UNREADABLE */
+export async function parquetFile({ path, modifiedMs }: SourceFile): Promise<ParquetInput> {
   try {
-    const buffer = await asyncBufferFromFile(file.path);
-    return { file, buffer, metadata: await parquetMetadataAsync(buffer) };
+    return { from: path, modifiedMs, rereadable: true, buffer: await asyncBufferFromFile(path) };
   } catch (error) {
-    throw new SplitrunError(`input ${file.path} is not a Parquet file`, {
+    throw unreadable(path, error);
+  }
+}
+
+/** Footer and schema. */
+export async function openParquet(input: ParquetInput): Promise<ParquetFile> {
+  try {
+    return { input, metadata: await parquetMetadataAsync(input.buffer) };
+  } catch (error) {
+    if (error instanceof SplitrunError) throw error;
+    throw new SplitrunError(`input ${input.from} is not a Parquet file`, {
       code: "INPUT_FORMAT",
       field: "input",
-      value: file.path,
+      value: input.from,
       cause: error,
     });
   }
 }
 
 /** Items of one column. Holds one row group of the columns that matter. */
-export async function openParquetSource(file: SourceFile, spec: InputSpec, rules: ItemRules): Promise<ItemSource> {
-  const parquet = await openParquet(file);
+export async function openParquetSource(input: ParquetInput, spec: InputSpec, rules: ItemRules): Promise<ItemSource> {
+  const parquet = await openParquet(input);
   const names = parquetSchema(parquet.metadata).children.map((child) => child.element.name);
   const places = chooseColumns(names, spec);
   const column = names[places.value] ?? "";
@@ -60,8 +77,8 @@ export async function openParquetSource(file: SourceFile, spec: InputSpec, rules
   }
 
   return {
-    identity: { kind: "parquet", from: file.path, size: file.size, modifiedMs: file.modifiedMs },
-    rereadable: true,
+    identity: { kind: "parquet", from: input.from, size: input.buffer.byteLength, modifiedMs: input.modifiedMs },
+    rereadable: input.rereadable,
     async read(count) {
       while (taken === rows.length) {
         if (!await loadGroup()) return [];
@@ -98,9 +115,9 @@ interface RowsOptions {
 async function readRows(parquet: ParquetFile, options: RowsOptions): Promise<readonly Row[]> {
   if (options.rowStart === options.rowEnd) return [];
   try {
-    return await parquetReadObjects({ file: parquet.buffer, metadata: parquet.metadata, ...options });
+    return await parquetReadObjects({ file: parquet.input.buffer, metadata: parquet.metadata, ...options });
   } catch (error) {
-    throw unreadable(parquet.file.path, error);
+    throw unreadable(parquet.input.from, error);
   }
 }
 

@@ -59,6 +59,8 @@ export interface SummaryGatherer {
   outcomes(outcomes: readonly Outcome[]): void;
   stages(stages: Readonly<Record<string, StageTimes>>): void;
   load(id: number, load: { readonly rssMb: number; readonly cpuMs: number }): void;
+  /** It says nothing more. */
+  left(id: number): void;
   readonly cpuMs: number;
   readonly peakRssMb: number;
   errors(): readonly ErrorGroup[];
@@ -70,14 +72,19 @@ export function createSummaryGatherer(): SummaryGatherer {
   const stages: Partial<Record<Stage, StageTimes>> = {};
   const loads = new Map<number, { readonly rssMb: number; readonly cpuMs: number }>();
   let peakRssMb = 0;
+  let cpuMsOfLeft = 0;
   const sum = (of: "rssMb" | "cpuMs") => [...loads.values()].reduce((total, load) => total + load[of], 0);
   return {
     load(id, { rssMb, cpuMs }) {
       loads.set(id, { rssMb, cpuMs });
       peakRssMb = Math.max(peakRssMb, sum("rssMb"));
     },
+    left(id) {
+      cpuMsOfLeft += loads.get(id)?.cpuMs ?? 0;
+      loads.delete(id);
+    },
     get cpuMs() {
-      return sum("cpuMs");
+      return cpuMsOfLeft + sum("cpuMs");
     },
     get peakRssMb() {
       return peakRssMb;

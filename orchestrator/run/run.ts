@@ -37,6 +37,8 @@ export interface RunObserver {
   stages(stages: Readonly<Record<string, StageTimes>>): void;
   /** What a Task Manager says of itself: memory now, CPU time since its start. */
   load(id: TaskManagerId, load: { readonly rssMb: number; readonly cpuMs: number }): void;
+  /** It says nothing more to this run. */
+  left(id: TaskManagerId): void;
   /** The run goes on reading once it resolves, so that a slow reader holds the run up and not the memory. */
   stored(outcomes: readonly Outcome[]): Promise<void> | void;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
@@ -150,6 +152,7 @@ export function startRun(options: RunOptions): Run {
       case "note-quarantine":
         return noteQuarantine(options.runDir, command);
       case "release":
+        if (command.how !== "drain") observer.left(command.id);
         return pool.release(command.id, command.how);
       case "finish":
         finished = true;
@@ -322,7 +325,7 @@ export function startRun(options: RunOptions): Run {
         return step({ kind: "items-returned", id, assignment: message.assignment, items: message.items, cause: message.cause });
       }
       case "sized":
-        return step({ kind: "items-sized", id, assignment: message.assignment, weights: message.bytes });
+        return step({ kind: "items-sized", id, assignment: message.assignment, weights: message.bytes.map(([index, bytes]) => [index, bytes / message.meanBytes]) });
       case "heartbeat":
         observer.load(id, message);
         return step({ kind: "heartbeat", id, held: message.held });
@@ -360,6 +363,7 @@ export function startRun(options: RunOptions): Run {
     message: hear,
     // After the end, Task Managers go one after the other, as they should.
     lost(id, cause) {
+      observer.left(id);
       if (finished) return;
       observer.log("warn", cause.message);
       step({ kind: "task-manager-lost", id, cause });

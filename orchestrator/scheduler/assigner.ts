@@ -18,6 +18,7 @@ const handOverMs = 70;
 /** Time for an answer to a request to give back. */
 const answerMs = 250;
 const answerRoundTrips = 4;
+const answerMsMax = 2_000;
 
 export interface AssignerParts {
   readonly fleet: Fleet;
@@ -128,7 +129,8 @@ export class Assigner {
     const holder = this.#parts.fleet.get(assignment.holder);
     if (holder === undefined) throw new Error(`assignment ${assignment.id} is to be given back by Task Manager ${assignment.holder}, which is gone`);
     if (assignment.reclaim !== null) breakPromises(assignment.reclaim);
-    const deadlineMs = nowMs + Math.max(answerMs, answerRoundTrips * (this.#parts.fleet.roundTripMs(holder) ?? 0));
+    const roundTripMs = this.#parts.fleet.roundTripMs(holder) ?? 0;
+    const deadlineMs = nowMs + Math.min(answerMsMax, Math.max(answerMs, answerRoundTrips * roundTripMs));
     const reclaim: Reclaim = { askedMs: nowMs, deadlineMs, whole, shares };
     assignment.reclaim = reclaim;
     for (const { member } of shares) member.promised = reclaim;

@@ -79,6 +79,8 @@ export class Assignment {
   reclaim: Reclaim | null = null;
   /** It has given back all that it had not begun. */
   exhausted = false;
+  /** When its holder last said that it begins an item of it. */
+  lastBegunMs = -Infinity;
   /** Missing items that another has, too. */
   shared = 0;
   /** Copies made of it. */
@@ -161,6 +163,7 @@ export class Assignment {
   begin(first: number, end: number, nowMs: number): number {
     this.#begun ??= new Bits(this.count);
     this.#note({ atMs: nowMs, first, end });
+    this.lastBegunMs = nowMs;
     let count = 0;
     for (let at = this.#pieceAt(first); at < this.#pieces.length; at++) {
       const piece = this.#pieces[at];

@@ -369,7 +369,9 @@ export class Fleet {
   }
 
   #canPrefetch(member: TaskManager): boolean {
-    return this.#canTake(member) && !member.exclusive && !member.reserved && member.assignments.length < member.room;
+    if (member.exclusive || member.reserved || member.assignments.length >= member.room || !this.#canTake(member)) return false;
+    // What it was just asked to give back must not be handed to it again.
+    return member.assignments.every(({ reclaim, exhausted }) => reclaim === null && !exhausted);
   }
 }
 

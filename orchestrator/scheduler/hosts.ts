@@ -168,7 +168,11 @@ export class Hosts {
     if (host === undefined) return true;
     if (host.state === "blocked") return false;
     if (host.state === "paced") return mayPass(host.pace, nowMs);
-    host.probe ??= index;
+    if (host.probe === null) {
+      host.probe = index;
+      // Waited for from now on, however long it takes.
+      host.idleSinceMs = null;
+    }
     return host.probe === index;
   }
 

@@ -8,8 +8,6 @@ const readAheadMin = 4096;
 const readAheadMax = 65_536;
 /** Items that wait for a host, a time or their turn by weight; above it reading pauses. */
 const setAsideMax = 100_000;
-/** Above so many times the mean, a size tells of an odd file rather than of long work. */
-const sizedMax = 100;
 /** Of an item whose weight is given as nothing. */
 const weightMin = 1e-9;
 
@@ -23,8 +21,6 @@ export class Intake {
   #remaining: number | null = null;
   #items = 0;
   #weight = 0;
-  #sized = 0;
-  #sizes = 0;
 
   /** Items read so far, done ones too. */
   get read(): number {
@@ -55,13 +51,6 @@ export class Intake {
     this.#items += group.count;
     this.#weight += weightOf(group);
     return group;
-  }
-
-  /** A size of an item in whatever unit: how many times the mean of those known so far it is. */
-  sized(size: number): number {
-    this.#sized += 1;
-    this.#sizes += size;
-    return this.#sizes === 0 ? 1 : Math.min(sizedMax, (size * this.#sized) / this.#sizes);
   }
 
   end(): void {

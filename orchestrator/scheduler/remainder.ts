@@ -1,4 +1,5 @@
 import { assignmentItemsMax } from "../../task-manager/protocol.ts";
+import { breakPromises } from "./assigner.ts";
 import type { Assignment, Choice, Share } from "./assignment.ts";
 import type { TaskManager } from "./fleet.ts";
 import type { Group } from "./groups.ts";
@@ -10,6 +11,9 @@ import type { SchedulerCommand } from "./types.ts";
 const lookMs = 10;
 const lookMsPerTaskManager = 0.02;
 const lookAgainMs = 1_000;
+/** Before the end a look is worth it this often, as a part of a report's interval, and once the end is so near. */
+const watchShare = 0.5;
+const farMs = 15_000;
 /** An item is stuck after so many item times and report intervals without an end. */
 const stuckItems = 4;
 const stuckReports = 1.5;
@@ -69,7 +73,8 @@ export class RemainderRule implements Speculation {
   }
 
   act(nowMs: number, awakeSinceMs: number): readonly SchedulerCommand[] {
-    if (!this.#isAtEnd() || nowMs < this.#nextLookMs()) return [];
+    if (!this.#isAtEnd()) return this.#freeThoseBehind(nowMs, awakeSinceMs);
+    if (nowMs < this.#nextLookMs()) return [];
     const { assigner, fleet } = this.#parts;
     const commands: SchedulerCommand[] = [];
     this.#dueMs = nowMs + lookAgainMs;
@@ -98,6 +103,30 @@ export class RemainderRule implements Speculation {
     if (timeMs > nowMs) this.#dueMs = Math.min(this.#dueMs, timeMs);
   }
 
+  /** Before the end: what is behind a stuck item and would be done after all else goes to those that get on. */
+  #freeThoseBehind(nowMs: number, awakeSinceMs: number): readonly SchedulerCommand[] {
+    const { assigner, fleet, intake, waiting } = this.#parts;
+    if (!this.#options.reclaim || waiting.ready === 0 || nowMs < this.#looked.atMs + this.#options.reportMs * watchShare) return [];
+    const fleetMeanMs = fleet.meanMs(nowMs);
+    if (fleetMeanMs === null) return [];
+    const endMs = ((assigner.restWeight + assigner.running * intake.meanWeight) * fleetMeanMs) / Math.max(1, fleet.live);
+    if (endMs > farMs) return [];
+    this.#looked = { atMs: nowMs, running: -1, idle: -1 };
+    const commands: SchedulerCommand[] = [];
+    for (const giver of this.#survey(nowMs, awakeSinceMs).givers) {
+      if (giver.leftMs <= endMs) break;
+      if (giver.stuck && giver.movableWeight > 0) this.#askAll(giver.member, commands, nowMs);
+    }
+    return commands;
+  }
+
+  #askAll(member: TaskManager, commands: SchedulerCommand[], nowMs: number): void {
+    for (const assignment of member.assignments) {
+      if (assignment.reclaim !== null || assignment.exhausted || assignment.unbegun === 0) continue;
+      commands.push(this.#parts.assigner.reclaim(assignment, { items: assignment.unbegun, whole: true, shares: [] }, nowMs));
+    }
+  }
+
   // ---- who stands how ----
 
   #survey(nowMs: number, awakeSinceMs: number): { readonly givers: readonly Plight[]; readonly takers: Taker[] } {
@@ -109,11 +138,12 @@ export class RemainderRule implements Speculation {
     for (const member of fleet.all()) {
       const unitMs = fleet.estimateMs(member, fleetMeanMs, intake.meanWeight, nowMs);
       if (member.assignments.length > 0) givers.push(this.#plightOf(member, unitMs, nowMs, awakeSinceMs));
-      else if (member.promised === null && fleet.isFree(member)) takers.push({ member, unitMs, startMs: this.#startMs(member) });
+      else if (fleet.isFree(member)) takers.push({ member, unitMs, startMs: this.#startMs(member) });
     }
+    const unpromised = takers.filter(({ member }) => member.promised === null);
     givers.sort((a, b) => b.leftMs - a.leftMs || a.member.id - b.member.id);
-    takers.sort((a, b) => a.unitMs - b.unitMs || a.member.id - b.member.id);
-    return { givers, takers };
+    unpromised.sort((a, b) => a.unitMs - b.unitMs || a.member.id - b.member.id);
+    return { givers, takers: unpromised };
   }
 
   #startMs(member: TaskManager): number {
@@ -127,29 +157,37 @@ export class RemainderRule implements Speculation {
     let missing = 0;
     let weight = 0;
     let unbegun = 0;
+    let askable = 0;
     let suspect = false;
+    let newsMs = Math.max(member.progressMs, awakeSinceMs);
     for (const assignment of member.assignments) {
       const own = assignment.missing - assignment.shared;
+      const mine = Math.min(assignment.unbegun, own);
       missing += own;
-      weight += assignment.missing === 0 ? 0 : (assignment.missingWeight * own) / assignment.missing;
-      if (assignment.reclaim === null && !assignment.exhausted) unbegun += Math.min(assignment.unbegun, own);
+      unbegun += mine;
+      weight += own === 0 ? 0 : (assignment.missingWeight * own) / assignment.missing;
+      if (assignment.reclaim === null && !assignment.exhausted) askable += mine;
+      newsMs = Math.max(newsMs, assignment.lastBegunMs);
       suspect ||= this.#isSuspect(member, assignment, nowMs);
     }
-    const itemMs = unitMs * meanWeight * member.lanes;
-    const waitedMs = nowMs - Math.max(member.progressMs, awakeSinceMs);
-    const stuckMs = Math.max(stuckItems * itemMs, stuckReports * this.#options.reportMs);
-    const stuck = waitedMs > stuckMs;
-    this.#lookBy(nowMs - waitedMs + stuckMs + 1, nowMs);
-    const inFlight = Math.min(missing, Math.max(missing - unbegun, stuck || suspect ? 0 : member.lanes));
-    const movable = missing - inFlight;
-    const behindWeight = missing === 0 ? 0 : (weight * movable) / missing;
-    const leftMs = suspect || stuck ? waitedMs + behindWeight * unitMs : Math.max(weight * unitMs - waitedMs, unitMs * meanWeight * 0.5);
-    return { member, unitMs, leftMs, movableWeight: behindWeight, itemWeight: missing === 0 ? meanWeight : weight / missing, stuck, suspect };
+    const itemWeight = missing === 0 ? meanWeight : weight / missing;
+    const itemMs = unitMs * itemWeight;
+    const ageMs = nowMs - newsMs;
+    const stuckMs = Math.max(stuckItems * itemMs * member.lanes, stuckReports * this.#options.reportMs);
+    const stuck = ageMs > stuckMs;
+    this.#lookBy(newsMs + stuckMs + 1, nowMs);
+    // What was begun before those that fill the lanes has ended, and is not reported yet.
+    const unended = Math.min(missing, unbegun + member.lanes);
+    const movable = Math.min(askable, stuck || suspect ? askable : Math.max(0, unended - member.lanes));
+    const leftMs = unended === 0 ? 0 : Math.max(itemMs - ageMs, ageMs) + (unended - 1) * itemMs;
+    return { member, unitMs, leftMs, movableWeight: movable * itemWeight, itemWeight, stuck, suspect };
   }
 
   /** Asked and not answered in time, while others were heard of. */
   #isSuspect(member: TaskManager, { reclaim }: Assignment, nowMs: number): boolean {
     if (reclaim !== null) this.#lookBy(reclaim.deadlineMs + 1, nowMs);
+    // Nobody waits any longer for what it may give back.
+    if (reclaim !== null && nowMs > reclaim.deadlineMs) breakPromises(reclaim);
     return reclaim !== null && nowMs > reclaim.deadlineMs && member.heardMs <= reclaim.deadlineMs && this.#parts.fleet.heardMs > reclaim.askedMs;
   }
 

@@ -33,6 +33,8 @@ import { Waiting } from "./waiting.ts";
 
 /** Heartbeats in a row without an assignment that should be there. */
 const heartbeatsWithoutMax = 2;
+/** Above so many times the mean, a size tells of an odd file rather than of long work. */
+const sizedMax = 100;
 const refusalsMax = 3;
 /** The longest that anything runs which nobody can stop: an invocation of Lambda. */
 const silentMaxMs = 900_000;
@@ -405,7 +407,8 @@ class StateMachine implements Scheduler {
     for (const { count } of groups) this.#reclaimed += count;
     if (reclaim === null) for (const group of groups) this.#waiting.release(group);
     else {
-      this.#fleet.answered(member, nowMs - reclaim.askedMs);
+      // One that paused meanwhile says nothing of the way.
+      this.#fleet.answered(member, Math.min(nowMs, reclaim.deadlineMs) - reclaim.askedMs);
       assignment.reclaim = null;
       assignment.exhausted = reclaim.whole;
       this.#assigner.arrived(reclaim, groups);
@@ -417,7 +420,7 @@ class StateMachine implements Scheduler {
   #itemsSized(event: EventOf<"items-sized">, nowMs: number): void {
     const assignment = this.#assignmentOf(event, nowMs);
     if (assignment === undefined || assignment.weights !== null) return;
-    for (const [index, weight] of event.weights) assignment.sized(index, this.#intake.sized(weight));
+    for (const [index, weight] of event.weights) assignment.sized(index, Math.min(weight, sizedMax));
   }
 
   #idle(event: EventOf<"task-manager-idle">, nowMs: number): void {

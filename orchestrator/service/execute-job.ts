@@ -204,6 +204,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       stepped: (event, nowMs, commands) => events.stepped(event, nowMs, commands),
       stages: (stages) => gatherer.stages(stages),
       load: (id, load) => gatherer.load(id, load),
+      left: (id) => gatherer.left(id),
       stored(outcomes) {
         stored += outcomes.length;
         gatherer.outcomes(outcomes);

@@ -20,6 +20,8 @@ const tasksThatWorkMax = 1_000;
 export interface PoolOptions {
   /** At once, over all runs; those that start and those that end count. */
   readonly taskManagersMax: number;
+  /** One that no run needs is kept for this long, for the next one with the same task. */
+  readonly keptMs: number;
 }
 
 /** What one run needs. */
@@ -57,7 +59,7 @@ export interface ServicePool {
 interface Member {
   readonly taskManager: StockedTaskManager;
   readonly id: TaskManagerId;
-  /** Its runs number their assignments from 0 each; a late word about those of an earlier run must not be taken for this one's. */
+  /** Every run numbers its assignments from 0; a late result of an earlier run's item must not be taken for this one's, nor by the Task Manager. */
   readonly assignmentsFrom: number;
   /** What it did for runs before this one. */
   readonly cpuBeforeMs: number;
@@ -79,7 +81,7 @@ interface RunState {
 }
 
 /** Starts Task Managers, gives them their task, hands them to runs, and divides them among the runs. */
-export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
+export function createPool({ taskManagersMax, keptMs }: PoolOptions): ServicePool {
   const runs = new Set<RunState>();
   const tasksThatWork = new Map<string, ReadyTaskManager>();
   const turns = new Turns<RunState>(taskManagersMax);
@@ -89,7 +91,7 @@ export function createPool({ taskManagersMax }: PoolOptions): ServicePool {
       for (const { listener } of runs) listener?.paced(host, itemsPerSecond);
     },
   });
-  const stock = createStock({ taskManagersMax, onReady: (tookMs) => turns.started(tookMs), onChange: divideSoon, manners });
+  const stock = createStock({ taskManagersMax, keptMs, onReady: (tookMs) => turns.started(tookMs), onChange: divideSoon, manners });
   const onDivided = new Set<() => void>();
   let dividing = false;
   let turnTimer: NodeJS.Timeout | undefined;

@@ -3,6 +3,9 @@ import type { Backend } from "../backends/types.ts";
 import type { BackendKind } from "../jobs/types.ts";
 import { createPool, type ServicePool } from "./pool.ts";
 
+/** A Task Manager without work takes memory only, and some seconds to start again. */
+const keptMs = 30_000;
+
 /** What the jobs of one process share. */
 export interface Service {
   readonly pool: ServicePool;
@@ -19,7 +22,7 @@ export interface ServiceOptions {
 }
 
 export function createService({ taskManagersMax, cacheDir }: ServiceOptions): Service {
-  const pool = createPool({ taskManagersMax });
+  const pool = createPool({ taskManagersMax, keptMs });
   const backends = new Map<BackendKind, Promise<Backend>>();
   return {
     pool,

@@ -3,9 +3,8 @@ import type { Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.t
 import type { HostManners } from "./host-manners.ts";
 import { becomeReady, DiedError, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
 
-/** One that nobody needs is kept for this long. */
-const keptMs = 30_000;
-/** One that is still busy with what nobody wants any more is not waited for longer. */
+/** One that was given back may still have to say that it is idle, or end what nobody wants any more: worth a wait, a short one. */
+const settlingMs = 1_000;
 const busyKeptMs = 10_000;
 /** Heartbeats that one which is kept may miss. */
 const heartbeatsMissedMax = 3;
@@ -67,6 +66,8 @@ export interface Stock {
 
 export interface StockOptions {
   readonly taskManagersMax: number;
+  /** One that nobody needs is kept for this long. */
+  readonly keptMs: number;
   /** It took this long to have one ready. */
   onReady(tookMs: number): void;
   /** One is kept, or gone. */
@@ -82,6 +83,8 @@ interface Member extends StockedTaskManager {
   cpuMs: number;
   /** It holds nothing and works on nothing. */
   quiet: boolean;
+  /** Given back a moment ago and not quiet yet. */
+  settling: boolean;
   heardMs: number;
   timer: NodeJS.Timeout | undefined;
 }
@@ -94,7 +97,7 @@ interface Waiting {
 }
 
 /** The Task Managers of a service, never more than its maximum: in use, kept for the next run with the same task, or ending. */
-export function createStock({ taskManagersMax, onReady, onChange, manners }: StockOptions): Stock {
+export function createStock({ taskManagersMax, keptMs, onReady, onChange, manners }: StockOptions): Stock {
   const members = new Map<StockedTaskManager, Member>();
   const kept = new Set<Member>();
   const draining = new Set<Member>();
@@ -143,7 +146,7 @@ export function createStock({ taskManagersMax, onReady, onChange, manners }: Sto
     }
     waiting = still;
     for (let needed = still.length - stopping.size; needed > 0; needed--) {
-      const [oldest] = kept;
+      const oldest = [...kept].find(({ settling }) => !settling);
       if (oldest === undefined) return;
       end(oldest, "gently");
     }
@@ -196,6 +199,7 @@ export function createStock({ taskManagersMax, onReady, onChange, manners }: Sto
       cpuMs: 0,
       assignmentsEnd: 0,
       quiet: true,
+      settling: false,
       heardMs: performance.now(),
       timer: undefined,
       send(message) {
@@ -227,7 +231,12 @@ export function createStock({ taskManagersMax, onReady, onChange, manners }: Sto
     for (const { assignment } of state.held) member.send({ kind: "cancel", assignment });
     if (member.quiet || !isQuiet(state)) return;
     member.quiet = true;
-    endLater(member, keptMs);
+    settle(member, keptMs);
+  }
+
+  function settle(member: Member, thenMs: number): void {
+    member.settling = false;
+    endLater(member, thenMs);
     serve();
     onChange();
   }
@@ -248,8 +257,10 @@ export function createStock({ taskManagersMax, onReady, onChange, manners }: Sto
     if (draining.has(member) || stopping.has(member) || !members.has(member)) return;
     member.heardMs = performance.now();
     kept.add(member);
-    endLater(member, member.quiet ? keptMs : busyKeptMs);
-    serve();
+    if (member.quiet) return settle(member, keptMs);
+    member.settling = true;
+    clearTimeout(member.timer);
+    member.timer = setTimeout(() => settle(member, busyKeptMs), settlingMs).unref();
     onChange();
   }
 

@@ -1,7 +1,9 @@
 import { quotasOf, sharesOf, type Claim } from "../scheduler/shares.ts";
 
-/** A turn lasts this many times what it takes to start a Task Manager, so that changing costs a tenth at most. */
-const turnInStarts = 10;
+/** Of all Task Managers' time, what changing turns may cost. */
+const changingCostMax = 0.1;
+/** A turn that is mostly spent on starting is none. */
+const turnInStartsMin = 3;
 const turnMinMs = 1_000;
 /** Until one was started. */
 const startFirstMs = 300;
@@ -63,11 +65,11 @@ export class Turns<Run> {
   }
 
   divide(contenders: ReadonlyMap<Run, Contender>, nowMs: number): Division {
-    const turnMs = Math.max(turnMinMs, turnInStarts * this.#startMs);
     const claims = [...contenders.values()];
     const standings = this.#standingsNow(contenders, nowMs);
     const quotas = quotasOf(claims, this.#taskManagersMax);
     const whole = quotas.map((quota) => Math.floor(quota + fractionMin));
+    const turnMs = this.#turnMs(quotas.reduce((sum, quota, at) => sum + quota - (whole[at] ?? 0), 0));
     const inTurn = standings.map(({ share, turnSinceMs }, at) => share > (whole[at] ?? 0) && nowMs - turnSinceMs < turnMs);
     const credits = standings.map(({ creditMs, isNew }, at) => creditMs + (isNew ? creditOfNewMs : 0) + (inTurn[at] === true ? creditInTurnMs : 0));
     const shares = sharesOf(claims, this.#taskManagersMax, credits);
@@ -84,6 +86,12 @@ export class Turns<Run> {
       if (share > 0) standing.isNew = false;
     }
     return { shares: this.#withRest(claims, shares), againInMs: againInMs === Infinity ? null : againInMs };
+  }
+
+  /** With so many Task Managers that change hands. */
+  #turnMs(changing: number): number {
+    const turnInStarts = changing / this.#taskManagersMax / changingCostMax;
+    return Math.max(turnMinMs, this.#startMs * Math.max(turnInStartsMin, turnInStarts));
   }
 
   #standingsNow(contenders: ReadonlyMap<Run, Contender>, nowMs: number): readonly Standing[] {

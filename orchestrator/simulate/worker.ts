@@ -71,10 +71,13 @@ interface Lane {
 export class Worker {
   readonly #options: WorkerOptions;
   readonly #held: Held[] = [];
-  readonly #lanes = new Set<Lane>();
+  /** Taken: the oldest first. */
+  readonly #lanes: Lane[] = [];
   /** Their wall-clock part is over, or they have none. */
   #ready: Lane[] = [];
-  #machineBusy = false;
+  /** What the machine works on; one thing at a time, so that one function serves all. */
+  #serving: Lane | Held | null = null;
+  readonly #machineDone = () => this.#doneByMachine();
   #gathered = false;
   #reportTurn = 0;
   #draining: (() => void) | null = null;
@@ -85,7 +88,7 @@ export class Worker {
   }
 
   get isIdle(): boolean {
-    return this.#held.length === 0 && this.#lanes.size === 0;
+    return this.#held.length === 0 && this.#lanes.length === 0;
   }
 
   assign({ assignment, items, reversed, notAfterMs }: Assign): void {
@@ -148,7 +151,7 @@ export class Worker {
     for (const lane of this.#lanes) if (lane.begun) this.#options.spent(this.#soFarS(lane, nowS));
     for (const held of this.#held) this.#options.closed(held.id, held.openedS);
     this.#held.length = 0;
-    this.#lanes.clear();
+    this.#lanes.length = 0;
     this.#ready = [];
   }
 
@@ -166,7 +169,7 @@ export class Worker {
   }
 
   #fillLanes(): void {
-    while (this.#lanes.size < this.#options.lanes) {
+    while (this.#lanes.length < this.#options.lanes) {
       const held = this.#nextHeld();
       if (held === undefined) return;
       if (held.notAfterS <= this.#options.calendar.nowS) {
@@ -202,7 +205,7 @@ export class Worker {
       dropped: false,
     };
     held.inLanes += 1;
-    this.#lanes.add(lane);
+    this.#lanes.push(lane);
     if (lanes === 1 || lane.poison) this.#begin(lane);
     if (lane.poison) return this.#after(lane.wallS, () => this.#left(lane));
     if (lane.wallS === 0) return void this.#ready.push(lane);
@@ -217,8 +220,8 @@ export class Worker {
 
   /** Gives the machine its next piece of work. */
   #serve(): void {
-    if (this.#machineBusy || this.#dead) return;
-    const opening = this.#lanes.size < this.#options.lanes ? this.#nextHeld() : undefined;
+    if (this.#serving !== null || this.#dead) return;
+    const opening = this.#lanes.length < this.#options.lanes ? this.#nextHeld() : undefined;
     if (opening?.opened === "no") return this.#open(opening);
     const lane = this.#nextReady();
     if (lane === undefined) return;
@@ -226,13 +229,17 @@ export class Worker {
       this.#begin(lane);
       lane.sinceS = this.#options.calendar.nowS;
     }
-    this.#machineBusy = true;
-    this.#after(lane.serviceS, () => this.#served(lane));
+    this.#serving = lane;
+    this.#after(lane.serviceS, this.#machineDone);
   }
 
-  #served(lane: Lane): void {
-    this.#machineBusy = false;
-    this.#left(lane);
+  #doneByMachine(): void {
+    const served = this.#serving;
+    this.#serving = null;
+    if (served === null || this.#dead) return;
+    if ("index" in served) return this.#left(served);
+    served.opened = "yes";
+    this.#work();
   }
 
   #nextReady(): Lane | undefined {
@@ -245,15 +252,8 @@ export class Worker {
   #open(held: Held): void {
     held.opened = "opening";
     held.openedS = this.#options.calendar.nowS;
-    this.#machineBusy = true;
-    this.#after(this.#options.handOverS, () => this.#opened(held));
-  }
-
-  #opened(held: Held): void {
-    if (this.#dead) return;
-    this.#machineBusy = false;
-    held.opened = "yes";
-    this.#work();
+    this.#serving = held;
+    this.#after(this.#options.handOverS, this.#machineDone);
   }
 
   #begin(lane: Lane): void {
@@ -261,11 +261,15 @@ export class Worker {
     this.#options.say({ kind: "begun", assignment: lane.held.id, index: lane.index });
   }
 
+  #leaveLane(lane: Lane): void {
+    this.#lanes.splice(this.#lanes.indexOf(lane), 1);
+  }
+
   /** The item is at its end. */
   #left(lane: Lane): void {
     if (this.#dead) return;
     const { held, index, poison } = lane;
-    this.#lanes.delete(lane);
+    this.#leaveLane(lane);
     held.inLanes -= 1;
     const spentS = lane.serviceS + lane.wallS;
     this.#options.spent(spentS);
@@ -296,11 +300,11 @@ export class Worker {
   /** The last of what is not begun: first from the queue, then from the lanes. */
   #takeUnbegun(held: Held, count: number): number[] {
     const indexes = held.waiting.giveBack(count);
-    const inLanes = [...this.#lanes].filter((lane) => lane.held === held && !lane.begun).reverse();
+    const inLanes = this.#lanes.filter((lane) => lane.held === held && !lane.begun).reverse();
     for (const lane of inLanes.slice(0, Math.max(0, count - indexes.length))) {
       lane.dropped = true;
       held.inLanes -= 1;
-      this.#lanes.delete(lane);
+      this.#leaveLane(lane);
       indexes.push(lane.index);
     }
     return indexes;
@@ -366,7 +370,7 @@ export class Worker {
   }
 
   #leaveIfDone(): void {
-    if (this.#draining === null || this.#lanes.size > 0) return;
+    if (this.#draining === null || this.#lanes.length > 0) return;
     this.#flush();
     this.#draining();
   }

@@ -1,3 +1,4 @@
+import { Fifo } from "../scheduler/fifo.ts";
 import { seededRandom } from "../scheduler/random.ts";
 import type { Scheduler, SchedulerCommand, SchedulerEvent, TaskManagerId } from "../scheduler/types.ts";
 import { Calendar } from "./calendar.ts";
@@ -66,7 +67,9 @@ interface Run {
   readonly events: SchedulerEvent[];
   readonly number: number;
   read: number;
-  allowance: number;
+  arrived: boolean;
+  /** null: it was not told yet. */
+  allowance: number | null;
   stepping: boolean;
   nowMs: number;
   wakeAtMs: number;
@@ -88,6 +91,10 @@ interface Place {
   draining: boolean;
   toWorkerS: number;
   fromWorkerS: number;
+  /** Said and not arrived yet, in order. */
+  readonly outbox: Fifo<Report>;
+  /** The next of them arrives. */
+  readonly arrives: () => void;
   /** Died without a word. */
   silent: boolean;
   /** Of the request that is under way. */
@@ -147,7 +154,8 @@ class World {
       events: [],
       number,
       read: 0,
-      allowance: 0,
+      arrived: false,
+      allowance: null,
       stepping: false,
       nowMs: 0,
       wakeAtMs: Infinity,
@@ -190,18 +198,18 @@ class World {
   // ---- jobs ----
 
   #arrive(run: Run): void {
-    run.allowance = -1;
+    run.arrived = true;
     this.#share();
   }
 
   /** Tells each run that is under way what it may have now. */
   #share(): void {
-    const active = this.#runs.filter(({ allowance, finishedS }) => allowance !== 0 && finishedS === Infinity);
+    const active = this.#runs.filter(({ arrived, finishedS }) => arrived && finishedS === Infinity);
     const wanted = this.#parameters.workers;
     const shares = this.#options.shares(active.map(({ job }) => ({ share: job.share, priority: job.priority, wanted })), wanted);
     const changed = active.map((run, at) => ({ run, taskManagers: shares[at] ?? 0 }));
     // Those who give up come first, so that what they give can be taken.
-    changed.sort((left, right) => left.taskManagers - left.run.allowance - (right.taskManagers - right.run.allowance));
+    changed.sort((left, right) => left.taskManagers - (left.run.allowance ?? 0) - (right.taskManagers - (right.run.allowance ?? 0)));
     for (const { run, taskManagers } of changed) {
       if (run.allowance === taskManagers) continue;
       run.allowance = taskManagers;
@@ -302,6 +310,8 @@ class World {
     const life = slot.lifeAt(nowS);
     const place: Place = {
       run, id, slot, life,
+      outbox: new Fifo(),
+      arrives: () => this.#arrives(place),
       worker: null, gone: false, freed: false, draining: false, toWorkerS: 0, fromWorkerS: 0, silent: false, billedFromS: null,
     };
     run.places.set(id, place);
@@ -418,7 +428,7 @@ class World {
       if (place.billedFromS === null) this.#calendar.at(this.#calendar.nowS, () => this.#lost(place, "it ended as asked"));
       return;
     }
-    const left = () => this.#later(place, false, () => this.#lost(place, "it ended as asked"));
+    const left = () => this.#calendar.at(this.#arrivalS(place), () => this.#lost(place, "it ended as asked"));
     this.#arriveAtWorker(place, false, (worker) => worker.drain(left));
     this.#calendar.at(this.#calendar.nowS + drainTimeoutS, () => {
       if (place.freed) return;
@@ -462,12 +472,10 @@ class World {
     });
   }
 
-  #later(place: Place, mayBeLost: boolean, what: () => void): void {
-    this.#messages += 1;
-    if (mayBeLost && this.#isLost()) return;
-    const timeS = Math.max(place.fromWorkerS, this.#calendar.nowS + place.life.roundTripS / 2 + this.#heldUpS());
-    place.fromWorkerS = timeS;
-    this.#calendar.at(timeS, what);
+  /** When something that is said now has arrived. */
+  #arrivalS(place: Place): number {
+    place.fromWorkerS = Math.max(place.fromWorkerS, this.#calendar.nowS + place.life.roundTripS / 2 + this.#heldUpS());
+    return place.fromWorkerS;
   }
 
   #isLost(): boolean {
@@ -531,9 +539,15 @@ class World {
 
   #hear(place: Place, report: Report): void {
     if (place.gone) return;
-    this.#later(place, true, () => {
-      if (!place.gone && place.run.finishedS === Infinity) this.#deliver(place, report);
-    });
+    this.#messages += 1;
+    if (this.#isLost()) return;
+    place.outbox.push(report);
+    this.#calendar.at(this.#arrivalS(place), place.arrives);
+  }
+
+  #arrives(place: Place): void {
+    const report = place.outbox.shift();
+    if (report !== undefined && !place.gone && place.run.finishedS === Infinity) this.#deliver(place, report);
   }
 
   #deliver({ run, id }: Place, report: Report): void {

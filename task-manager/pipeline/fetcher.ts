@@ -105,9 +105,10 @@ export function createFetcher({ host, downloader, concurrency, onProgress }: Fet
 
   /** Whoever waits for the end of the job would like to know of the few that take much longer. */
   function noteLength(item: WorkItem, length: number): void {
-    if (length >= largeBytesMin && length * lengths > largeFactor * lengthBytes) host.sized(item, length);
+    const isLarge = length >= largeBytesMin && length * lengths > largeFactor * lengthBytes;
     lengths += 1;
     lengthBytes += length;
+    if (isLarge) host.sized(item, length, lengthBytes / lengths);
   }
 
   function keep(item: FetchedItem): void {

@@ -50,6 +50,11 @@ export class S3Failure extends Error {
   }
 }
 
+/** The caller's signal ended it. */
+export function abortedFailure(place: S3Place, cause: unknown): S3Failure {
+  return new S3Failure(`${s3Url(place)}: the request was ended from this side`, { code: "S3_ABORTED", retryable: false, status: null, cause });
+}
+
 interface Meaning {
   readonly code: S3FailureCode;
   readonly retryable: boolean;

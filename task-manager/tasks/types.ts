@@ -30,7 +30,7 @@ export interface Host {
   /** Not tried, given back. */
   returned(item: WorkItem, cause: ReturnCause, host?: { readonly name: string; readonly retryAfterMs: number | null }): void;
   /** The size of an item that is much larger than the others, known before it is here. */
-  sized(item: WorkItem, bytes: number): void;
+  sized(item: WorkItem, bytes: number, meanBytes: number): void;
   /** Busy and waiting time of `items` items in a stage. */
   stage(name: Stage, items: number, busyMs: number, waitMs: number): void;
   /** How downloads of these hosts went since they were last told of; told at once. */

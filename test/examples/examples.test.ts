@@ -77,6 +77,15 @@ describe("the examples do what their first line says", () => {
     ]);
   });
 
+  test("enqueue-jobs.mjs has a small job's results while a large one runs", async () => {
+    const folder = await temporaryFolder(onTestFinished);
+    expect(await runExample("enqueue-jobs.mjs", ["out"], folder)).toEqual([
+      "small: succeeded, the squares of 0 to 9 add up to 285",
+      "large: running",
+      "large: cancelled; what is stored stays, and the same job goes on from there",
+    ]);
+  });
+
   test("job.yaml runs by the command line, its paths relative to itself", async () => {
     const folder = await temporaryFolder(onTestFinished);
     const { code, stdout } = await splitrun(["run", path.join(examples, "job.yaml")], { cwd: folder });

@@ -137,6 +137,10 @@ describe("reading", () => {
     while (server.requests.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     ending.abort();
     await expect(reading).rejects.toMatchObject({ code: "S3_ABORTED", retryable: false });
+    server.fault({ kind: "error", status: 503, code: "SlowDown" }, { times: Infinity });
+    const pausing = client({ retries: { attemptsMax: 9, pauseMs: 60_000, pauseMsMax: 600_000 } })
+      .get(at("a"), { maxBytes, signal: AbortSignal.timeout(200) });
+    await expect(pausing).rejects.toMatchObject({ code: "S3_ABORTED" });
   });
 
   test("an object that is not there has no stat; one that is has its metadata", async () => {

@@ -63,6 +63,10 @@ describe("runs take turns", () => {
     for (let starts = 0; starts < 50; starts++) turns.started(2_000);
     const { againInMs } = turns.divide(new Map([["a", contender()], ["b", contender()]]), 0);
     expect(againInMs).toBeGreaterThan(15_000);
+    const contenders = new Map([["a", contender()], ["b", contender()], ["c", contender({ wanted: 1 })]]);
+    const oneOfMany = new Turns<Name>(8);
+    for (let starts = 0; starts < 50; starts++) oneOfMany.started(2_000);
+    expect(oneOfMany.divide(contenders, 0).againInMs).toBeLessThan(7_000);
   });
 
   test("a lower priority has no turn while a higher one can use everything", () => {
