@@ -92,6 +92,7 @@ export class Hosts {
     host.pace = { ...(host.pace ?? { tokens: 1, passes: 0, refilledMs: nowMs }), itemsPerSecond };
     if (known === undefined || host.state === "probing") host.state = "paced";
     host.probe = null;
+    host.idleSinceMs = null;
     this.#wakeFor(number, host, nowMs);
   }
 

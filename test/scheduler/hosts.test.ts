@@ -62,6 +62,15 @@ describe("a host that asks to be left alone", () => {
     expect(only("store", scheduler.step(ended(1, 2, 4, 8)))).toMatchObject([{ results: [4, 8] }]);
   });
 
+  test("of which nothing waits, and that is then found to bear so much, costs nothing more", () => {
+    const scheduler = startedScheduler({ items: 8, taskManagers: 1, hosts: [0, 0, 0, 0, 7, 0, 0, 0], plan: { ...plan, hostBlockedMs: 10_000 } });
+    scheduler.step(blocked(7, 1000));
+    scheduler.waitUntil(2000);
+    scheduler.step(paced(7, 5));
+    expect(scheduler.waitUntil(20_000)).toEqual([]);
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 4)))).toMatchObject([{ items: [4, 8] }]);
+  });
+
   test("has suspects wait as well", () => {
     const scheduler = startedScheduler({ items: 2, taskManagers: 1, hosts: [7, 7], plan });
     scheduler.step(begun(1, 1, 0, 1));
