@@ -1,12 +1,17 @@
 // Runs all classes with all rules and writes the tables into README.md beside this file. Takes half an hour on two cores.
 //   npm run build && node bench/simulation/tables.mjs [--seeds n] [--processes n] [--only table] [--class name]...
 import { execFile } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs, promisify } from "node:util";
 
 const folder = import.meta.dirname;
-const cli = path.resolve(folder, "../../dist/cli.js");
+// A copy, so that a build meanwhile changes nothing; inside node_modules, so that it finds its packages.
+const cache = path.resolve(folder, "../../node_modules/.cache/splitrun");
+await mkdir(cache, { recursive: true });
+const copyFolder = await mkdtemp(path.join(cache, "tables-"));
+const cli = path.join(copyFolder, "cli.mjs");
+await copyFile(path.resolve(folder, "../../dist/cli.js"), cli);
 const readme = path.join(folder, "README.md");
 const rules = ["splitrun", "original", "original-speculation", "late", "spark"];
 const tables = [
@@ -30,7 +35,7 @@ if (chosenTables.length === 0) throw new Error(`--only ${values.only}: there are
 const classes = (await Promise.all(["workloads.json", "more-workloads.json"].map(classesOf))).flat();
 const wanted = classes.filter(({ name }) => values.class === undefined || values.class.includes(name));
 const startedMs = Date.now();
-const results = await allOf(chosenTables.flatMap((table) => wanted.map((each) => ({ table, ...each }))));
+const results = await allOf(chosenTables.flatMap((table) => wanted.map((each) => ({ table, ...each })))).finally(() => rm(copyFolder, { recursive: true }));
 const text = await readFile(readme, "utf8");
 await writeFile(readme, chosenTables.reduce((page, table) => withTable(page, table, tableOf(table)), text));
 console.error(`${Math.round((Date.now() - startedMs) / 1000)} s`);
