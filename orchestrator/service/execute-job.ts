@@ -257,10 +257,14 @@ function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend
   };
 }
 
+/** Begun anywhere, so that two processes differ; counted on, so that the jobs of one do. */
+let runNumber = randomBytes(2).readUInt16LE();
+
 /** `20261121-143005123-9f3c`: sorts by time; the end keeps homes apart that are made in the same millisecond. */
 function newRunId(now: Date): string {
+  runNumber = (runNumber + 1) % 2 ** 16;
   const stamp = now.toISOString().replace(/[-:.Z]/g, "").replace("T", "-");
-  return `${stamp}-${randomBytes(2).toString("hex")}`;
+  return `${stamp}-${runNumber.toString(16).padStart(4, "0")}`;
 }
 
 /** Only a directory that the user named is ever used again. */

@@ -2,7 +2,7 @@ import { randomInt } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { processesMarked } from "../support/cli.ts";
 import { createRandom } from "../support/random.ts";
-import { indexesOf, items, until, upTo, workshop } from "./support.ts";
+import { indexesOf, items, until, untilWith, upTo, workshop } from "./support.ts";
 
 const resultsAKill = 25;
 
@@ -63,12 +63,12 @@ describe("twenty jobs at once", () => {
   test("a higher priority gets all that it can use, and the others go on when it has ended", async () => {
     const { orchestrator, job } = await workshop({ maxTaskManagers: 2 });
     const low = orchestrator.enqueueJob(job("low", items(20_000, { ms: 10 }), { taskManagers: 2, env: { JOB: "low" } }));
-    await until(() => low.progress.taskManagers === 2);
+    await untilWith([low], () => low.progress.taskManagers === 2);
     const high = orchestrator.enqueueJob(job("high", items(300, { ms: 10 }), { taskManagers: 2, priority: 1, env: { JOB: "high" } }));
-    await until(() => high.progress.taskManagers === 2);
+    await untilWith([high], () => high.progress.taskManagers === 2);
     expect(low.progress.taskManagers).toBe(0);
     expect(await high.done).toMatchObject({ state: "succeeded" });
     const { succeeded } = low.progress;
-    await until(() => low.progress.succeeded > succeeded);
+    await untilWith([low], () => low.progress.succeeded > succeeded);
   }, 120_000);
 });

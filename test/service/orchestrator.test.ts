@@ -3,7 +3,7 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { createOrchestrator, type OrchestratorOptions } from "../../orchestrator/service/orchestrator.ts";
 import type { Outcome } from "../../orchestrator/results/types.ts";
-import { indexesOf, items, until, upTo, workshop } from "./support.ts";
+import { indexesOf, items, untilWith, upTo, workshop } from "./support.ts";
 
 async function collected(outcomes: AsyncIterable<Outcome>): Promise<readonly Outcome[]> {
   const all: Outcome[] = [];
@@ -63,7 +63,7 @@ describe("several jobs in one process", () => {
     for (const maxTaskManagers of [2, 1]) {
       const { orchestrator, job, lines } = await workshop({ maxTaskManagers });
       const huge = orchestrator.enqueueJob(job("huge", items(100_000, { ms: 50 }), { taskManagers: maxTaskManagers }));
-      await until(() => huge.progress.succeeded > 0);
+      await untilWith([huge], () => huge.progress.succeeded > 0);
       const small = await orchestrator.runJob(job("small", items(10, { ms: 50 }), { env: { SPLITRUN_TEST: "another task" } }));
       expect(small).toMatchObject({ state: "succeeded", counts: { succeeded: 10 } });
       expect(huge.state).toBe("running");
@@ -107,11 +107,11 @@ describe("several jobs in one process", () => {
     const ends: string[] = [];
     const enqueue = (name: string, priority: number) => {
       const handle = orchestrator.enqueueJob(job(name, items(3, { ms: 20 }), { priority }));
-      void handle.done.then(() => ends.push(name));
+      void handle.done.then(() => ends.push(name), () => undefined);
       return handle;
     };
     const first = enqueue("first", 0);
-    await until(() => first.state === "running");
+    await untilWith([first], () => first.state === "running");
     const handles = [enqueue("low", -1), enqueue("second", 0), enqueue("urgent", 5), enqueue("third", 0)];
     const gone = enqueue("gone", 9);
     gone.cancel();
@@ -146,7 +146,7 @@ describe("several jobs in one process", () => {
   test("two jobs with one home: the second is refused and says who has it", async () => {
     const { orchestrator, job, home } = await workshop({ maxTaskManagers: 2 });
     const first = orchestrator.enqueueJob(job("shared", items(2_000, { ms: 5 })));
-    await until(() => first.progress.succeeded > 0);
+    await untilWith([first], () => first.progress.succeeded > 0);
     await expect(orchestrator.runJob(job("shared", items(5, {})))).rejects.toMatchObject({
       code: "HOME_IN_USE",
       message: expect.stringContaining(`${home("shared")} is in use`) as string,

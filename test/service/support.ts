@@ -71,6 +71,15 @@ export async function until(condition: () => boolean | Promise<boolean>): Promis
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
+/** The same for something that only comes while the jobs run: one that has ended says why. */
+export async function untilWith(handles: readonly JobHandle[], condition: () => boolean): Promise<void> {
+  await until(async () => {
+    if (condition()) return true;
+    for (const { state, done } of handles) if (state !== "queued" && state !== "running") throw new Error(`the job has ended: ${JSON.stringify((await done).summary)}`);
+    return false;
+  });
+}
+
 export function indexesOf(lines: readonly Outcome[]): readonly number[] {
   return lines.map(({ index }) => index).sort((a, b) => a - b);
 }
