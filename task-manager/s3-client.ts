@@ -146,32 +146,8 @@ export function createS3Client(options: S3ClientOptions): S3Client {
     });
   }
 
-  const head = (place: S3Place, signal?: AbortSignal): Promise<S3Stat | null> =>
-    request("head", place, signal, async ({ sdk: { HeadObjectCommand }, client }) => {
-      const answer = await client.send(new HeadObjectCommand({ ...named(place), ...payer }), sending(signal));
-      return {
-        bytes: answer.ContentLength ?? 0,
-        etag: answer.ETag ?? "",
-        modifiedMs: answer.LastModified?.getTime() ?? 0,
-        metadata: answer.Metadata ?? {},
-      };
-    }).catch((error: unknown) => {
-      if (error instanceof S3Failure && error.code === "S3_NO_SUCH_KEY") return null;
-      throw error;
-    });
-
-  /**
-   * A write whose answer was lost may have been done: its next try then finds an object that is its own.
-   * @returns the ETag, where that is so
-   */
-  async function ownWrite(place: S3Place, mark: string, error: unknown, signal: AbortSignal | undefined): Promise<string> {
-    const stat = error instanceof S3Failure && error.code === "S3_PRECONDITION" ? await head(place, signal) : null;
-    if (stat?.metadata[writeMark] !== mark) throw error;
-    return stat.etag;
-  }
-
-  return {
-    get: (place, { maxBytes, range, etag, signal, onLength }) => request("get", place, signal, async ({ sdk: { GetObjectCommand }, client }) => {
+  const get = (place: S3Place, { maxBytes, range, etag, signal, onLength }: GetOptions): Promise<S3Content> =>
+    request("get", place, signal, async ({ sdk: { GetObjectCommand }, client }) => {
       const answer = await client.send(new GetObjectCommand({
         ...named(place), ...payer,
         ...(range !== undefined && { Range: `bytes=${range.first}-${range.last}` }),
@@ -181,7 +157,56 @@ export function createS3Client(options: S3ClientOptions): S3Client {
       onLength?.(length);
       const bytes = await readBody(answer.Body as Readable, { place, length, maxBytes });
       return { bytes, etag: answer.ETag ?? "", objectBytes: objectBytesOf(answer) };
-    }),
+    });
+
+  const head = (place: S3Place, signal?: AbortSignal): Promise<S3Stat | null> =>
+    request("head", place, signal, async ({ sdk: { HeadObjectCommand }, client }) => {
+      const answer = await client.send(new HeadObjectCommand({ ...named(place), ...payer }), sending(signal));
+      return {
+        bytes: answer.ContentLength ?? 0,
+        etag: answer.ETag ?? "",
+        modifiedMs: answer.LastModified?.getTime() ?? 0,
+        metadata: answer.Metadata ?? {},
+      };
+    }).catch(async (error: unknown) => {
+      if (!(error instanceof S3Failure)) throw error;
+      if (error.code === "S3_NO_SUCH_KEY") return null;
+      // The answer to HEAD has no body, which would say why; that to GET has.
+      if (error.status === 400 || error.status === 403) await get(place, { maxBytes: 1, range: { first: 0, last: 0 }, ...(signal !== undefined && { signal }) });
+      throw error;
+    });
+
+  /** What is there after a condition did not hold; null: that was not the error. */
+  async function presentAfter(place: S3Place, error: unknown, signal: AbortSignal | undefined): Promise<S3Stat | null> {
+    return error instanceof S3Failure && error.code === "S3_PRECONDITION" ? head(place, signal) : null;
+  }
+
+  async function put(place: S3Place, body: Buffer, how: PutOptions): Promise<string> {
+    const { condition, contentType, metadata, signal } = how;
+    const mark = randomUUID();
+    try {
+      return await request("put", place, signal, async ({ sdk: { PutObjectCommand }, client }) => {
+        const answer = await client.send(new PutObjectCommand({
+          ...named(place), ...payer, ...encryption, ...conditionFields(condition),
+          Body: body, ContentType: contentType, Metadata: marked(metadata, condition, mark),
+        }), sending(signal));
+        return answer.ETag ?? "";
+      });
+    } catch (error) {
+      const present = await presentAfter(place, error, signal);
+      if (present === null) throw error;
+      // A write whose answer was lost may have been done: its next try then finds an object that is its own.
+      if (present.metadata[writeMark] === mark) return present.etag;
+      // The condition does hold: older Ceph compares with the ETag without its quotes.
+      if (typeof condition === "object" && present.etag === condition.etag && present.etag.startsWith('"')) {
+        return put(place, body, { ...how, condition: { etag: present.etag.slice(1, -1) } });
+      }
+      throw error;
+    }
+  }
+
+  return {
+    get,
 
     head,
 
@@ -202,20 +227,7 @@ export function createS3Client(options: S3ClientOptions): S3Client {
       } while (token !== undefined);
     },
 
-    async put(place, body, { condition, contentType, metadata, signal }) {
-      const mark = randomUUID();
-      try {
-        return await request("put", place, signal, async ({ sdk: { PutObjectCommand }, client }) => {
-          const answer = await client.send(new PutObjectCommand({
-            ...named(place), ...payer, ...encryption, ...conditionFields(condition),
-            Body: body, ContentType: contentType, Metadata: marked(metadata, condition, mark),
-          }), sending(signal));
-          return answer.ETag ?? "";
-        });
-      } catch (error) {
-        return ownWrite(place, mark, error, signal);
-      }
-    },
+    put,
 
     async putParts(place, parts, { condition, contentType, metadata, signal }) {
       const mark = randomUUID();
@@ -230,7 +242,9 @@ export function createS3Client(options: S3ClientOptions): S3Client {
         // Some S3-compatible stores do not say it.
         return etag === "" ? (await head(place, signal))?.etag ?? "" : etag;
       } catch (error) {
-        return ownWrite(place, mark, error, signal);
+        const present = await presentAfter(place, error, signal);
+        if (present?.metadata[writeMark] !== mark) throw error;
+        return present.etag;
       }
     },
 

@@ -355,6 +355,7 @@ describe("what cannot work", () => {
     server.keys.set("ASIAOLD", { accessKeyId: "ASIAOLD", secretAccessKey, sessionToken: "token", expiresAtMs: 1 });
     setCredentials({ accessKeyId: "ASIAOLD", secretAccessKey, sessionToken: "token" });
     expect(await failure(client())).toMatchObject({ code: "S3_CREDENTIALS_EXPIRED", message: expect.stringContaining("renew") });
+    await expect(client().head(at("a"))).rejects.toMatchObject({ code: "S3_CREDENTIALS_EXPIRED" });
     setCredentials({ accessKeyId: "ASIAOLD", secretAccessKey, sessionToken: "stale-token" });
     const refused = await failure(client());
     expect(refused).toMatchObject({ code: "S3_CREDENTIALS_REFUSED" });
@@ -437,7 +438,7 @@ describe.skipIf(missing !== null)(missing === null ? "the same client at Ceph ra
     clients.push(own);
   });
 
-  test("puts, reads, lists and deletes; loses races; joins parts; waits its turn", async () => {
+  test("puts, reads, lists and deletes; loses races; swaps values; joins parts; waits its turn", async () => {
     const { CreateBucketCommand, S3Client: Sdk } = await import("@aws-sdk/client-s3");
     const sdk = new Sdk({ endpoint: gateway.endpoint, region: "us-east-1", forcePathStyle: true });
     await sdk.send(new CreateBucketCommand({ Bucket: bucket }));
@@ -446,6 +447,11 @@ describe.skipIf(missing !== null)(missing === null ? "the same client at Ceph ra
     await own.put(at("a b+ü"), Buffer.from("text"), absent);
     await expect(own.put(at("a b+ü"), Buffer.from("other"), absent)).rejects.toMatchObject({ code: "S3_PRECONDITION" });
     expect((await own.get(at("a b+ü"), { maxBytes, range: { first: 1, last: 2 } })).bytes.toString()).toBe("ex");
+
+    const first = await own.put(at("lease"), Buffer.from("a"), absent);
+    await own.put(at("lease"), Buffer.from("b"), { ...once, condition: { etag: first } });
+    await expect(own.put(at("lease"), Buffer.from("c"), { ...once, condition: { etag: first } })).rejects.toMatchObject({ code: "S3_PRECONDITION" });
+    expect((await own.get(at("lease"), { maxBytes })).bytes.toString()).toBe("b");
 
     const parts = [Buffer.alloc(5 * 2 ** 20, 1), Buffer.alloc(100, 2)];
     const etag = await own.putParts(at("parts"), parts, once);
@@ -462,7 +468,7 @@ describe.skipIf(missing !== null)(missing === null ? "the same client at Ceph ra
 
     const keys: string[] = [];
     for await (const page of own.list({ bucket, key: "" }, { startAfter: null })) keys.push(...page.map(({ key }) => key));
-    expect(keys).toEqual(["a b+ü", "parts"]);
+    expect(keys).toEqual(["a b+ü", "lease", "parts"]);
     await own.delete(bucket, keys);
     expect(await own.head(at("parts"))).toBeNull();
     await expect(own.get({ bucket: "no-such-bucket", key: "a" }, { maxBytes })).rejects.toMatchObject({ code: "S3_NO_SUCH_BUCKET" });
