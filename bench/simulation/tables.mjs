@@ -1,7 +1,7 @@
 // Runs all classes with all rules and writes the tables into README.md beside this file. Takes half an hour on two cores.
 //   npm run build && node bench/simulation/tables.mjs [--seeds n] [--processes n] [--only table] [--class name]...
 import { execFile } from "node:child_process";
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { parseArgs, promisify } from "node:util";
 
@@ -10,8 +10,9 @@ const folder = import.meta.dirname;
 const cache = path.resolve(folder, "../../node_modules/.cache/splitrun");
 await mkdir(cache, { recursive: true });
 const copyFolder = await mkdtemp(path.join(cache, "tables-"));
-const cli = path.join(copyFolder, "cli.mjs");
-await copyFile(path.resolve(folder, "../../dist/cli.js"), cli);
+const cli = path.join(copyFolder, "cli.js");
+await cp(path.resolve(folder, "../../dist"), copyFolder, { recursive: true });
+await writeFile(path.join(copyFolder, "package.json"), '{ "type": "module" }');
 const readme = path.join(folder, "README.md");
 const rules = ["splitrun", "original", "original-speculation", "late", "spark"];
 const tables = [
