@@ -1,7 +1,7 @@
 // Good manners: one host of four answers 429 with `Retry-After: 1` above 50 requests in any second, four Task Managers.
 // Prints the part of 429s among its answers after the first 10 s, how many of its images came in, and how long the
 // items of the other hosts took against runs without it, in turn.
-// Usage: node bench/hosts.mjs [--pairs 5] [--images 1500] [--others 4000] [--limit 50] [--latency 150]
+// Usage: node bench/hosts.mjs [--pairs 5] [--images 1500] [--others 8000] [--limit 50] [--latency 80]
 // Needs a build. `--images` of the strict host, `--others` of each other one; `--latency`: ms until an answer. A model
 // that costs next to nothing, and hosts that take their time: downloads are what the runs wait for.
 import { fork } from "node:child_process";
@@ -19,9 +19,9 @@ const { values } = parseArgs({
   options: {
     pairs: { type: "string", default: "5" },
     images: { type: "string", default: "1500" },
-    others: { type: "string", default: "4000" },
+    others: { type: "string", default: "8000" },
     limit: { type: "string", default: "50" },
-    latency: { type: "string", default: "150" },
+    latency: { type: "string", default: "80" },
     taskManagers: { type: "string", default: "4" },
   },
 });

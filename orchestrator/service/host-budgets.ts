@@ -74,7 +74,19 @@ interface Share {
   started: Meter;
   seenMs: number;
   /** As sent; null: it goes by what holds for any host. */
-  granted: { readonly concurrency: number; readonly requestsPerSecond: number | null } | null;
+  granted: Granted | null;
+}
+
+interface Granted {
+  readonly concurrency: number;
+  readonly requestsPerSecond: number | null;
+}
+
+interface Change<Member> {
+  readonly member: Member;
+  readonly share: Share;
+  /** null: nothing to say. */
+  readonly granted: Granted | null;
 }
 
 interface Budget {
@@ -313,22 +325,22 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
     const rates = sharesOfRate(budget, shares, nowMs);
     const pauseMs = Math.max(0, Math.ceil(budget.pausedUntilMs - nowMs));
     const pausedFor = (share: Share) => (budget.pauseUntold || share.granted === null ? pauseMs : 0);
+    const changes = shares.map(([member, share], at) => ({
+      member: member as Member,
+      share,
+      granted: { concurrency: concurrencies[at] ?? 0, requestsPerSecond: rates?.[at] ?? null },
+    }));
     // Less first, so that what is out there is never more than there is.
-    const changes = shares.map(([member, share], at) => {
-      const granted = { concurrency: concurrencies[at] ?? 0, requestsPerSecond: rates?.[at] ?? null };
-      const more = share.granted !== null && granted.concurrency >= share.granted.concurrency && (granted.requestsPerSecond ?? Infinity) >= (share.granted.requestsPerSecond ?? Infinity);
-      return { member: member as Member, share, granted, more };
-    });
-    for (const more of [false, true]) {
-      for (const change of changes) if (change.more === more) grantTo(budget, change, pausedFor(change.share));
-    }
+    for (const change of changes) grantTo(budget, { ...change, granted: lesser(change.granted, change.share.granted) }, 0);
+    for (const change of changes) grantTo(budget, change, pausedFor(change.share));
     budget.pauseUntold = false;
     setPace(budget);
     // What it may be asked for changes with time as long as anything is asked of it.
     if (shares.some(([, share]) => share.waiting + share.inFlight > 0)) divideBy(budget, nowMs + 4 * divideMs);
   }
 
-  function grantTo(budget: Budget, { member, share, granted }: { member: Member; share: Share; granted: NonNullable<Share["granted"]> }, pausedForMs: number): void {
+  function grantTo(budget: Budget, { member, share, granted }: Change<Member>, pausedForMs: number): void {
+    if (granted === null) return;
     const same = share.granted?.concurrency === granted.concurrency && share.granted.requestsPerSecond === granted.requestsPerSecond;
     if (same && pausedForMs === 0) return;
     share.granted = granted;
@@ -419,4 +431,10 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
       return budgets.size;
     },
   };
+}
+
+function lesser(granted: Granted, before: Granted | null): Granted | null {
+  if (before === null) return null;
+  const rate = Math.min(granted.requestsPerSecond ?? Infinity, before.requestsPerSecond ?? Infinity);
+  return { concurrency: Math.min(granted.concurrency, before.concurrency), requestsPerSecond: rate === Infinity ? null : rate };
 }

@@ -5,9 +5,12 @@ import type { WorkItem } from "../tasks/types.ts";
 const concurrencyUngranted = 8;
 /**
  * Once there is hardly anything else to do, items that would have to wait longer for their host are given back, so that
- * they hold no assignment open.
+ * they hold no assignment open. A single one may wait longer: a host with a low rate would never get any.
  */
-const keptMs = 1_000;
+const keptMs = 250;
+const firstKeptMs = 1_000;
+/** The orchestrator's answer is waited for that long. */
+const shutMs = 1_000;
 const hardlyAnything = 64;
 /** A host that asked for fewer requests without saying for how long. */
 const busyMs = 1_000;
@@ -206,7 +209,7 @@ export function createHostLimiter({ take, left, giveBack, report, onFree }: Host
   /** When its next item may go, or has waited for too long; Infinity: once one of its downloads ends. */
   function nextTimeMs(host: HostState): number {
     const { concurrency, requestsPerSecond } = shareOf(host);
-    if (concurrency === 0) return (host.shutSinceMs ?? performance.now()) + keptMs;
+    if (concurrency === 0) return (host.shutSinceMs ?? performance.now()) + shutMs;
     if (host.inFlight >= concurrency) return Infinity;
     const tokenMs = requestsPerSecond === null ? 0 : host.refilledMs + ((1 - host.tokens) / requestsPerSecond) * 1000;
     return Math.max(host.pausedUntilMs, tokenMs);
@@ -238,10 +241,8 @@ export function createHostLimiter({ take, left, giveBack, report, onFree }: Host
     const { concurrency, requestsPerSecond } = shareOf(host);
     const pauseMs = Math.max(0, host.pausedUntilMs - nowMs);
     host.shutSinceMs = concurrency > 0 || host.waiting.length === 0 ? null : (host.shutSinceMs ?? nowMs);
-    const shut = host.shutSinceMs !== null && nowMs >= host.shutSinceMs + keptMs;
-    const kept = shut || pauseMs > keptMs ? 0
-      : requestsPerSecond === null ? Infinity
-      : Math.ceil(((keptMs - pauseMs) * requestsPerSecond) / 1000);
+    const shut = host.shutSinceMs !== null && nowMs >= host.shutSinceMs + shutMs;
+    const kept = shut ? 0 : requestsPerSecond === null ? (pauseMs > firstKeptMs ? 0 : Infinity) : keptOf(host, requestsPerSecond, pauseMs);
     if (host.waiting.length <= kept) return;
     const late = host.waiting.splice(kept);
     waiting -= late.length;
@@ -384,6 +385,13 @@ export function createHostLimiter({ take, left, giveBack, report, onFree }: Host
       clearTimeout(reportTimer);
     },
   };
+}
+
+/** How many of its items may go soon enough. */
+function keptOf({ tokens }: HostState, requestsPerSecond: number, pauseMs: number): number {
+  const firstMs = pauseMs + (Math.max(0, 1 - tokens) / requestsPerSecond) * 1000;
+  const soon = Math.floor(Math.max(0, tokens) + (requestsPerSecond * (keptMs - pauseMs)) / 1000);
+  return Math.max(firstMs <= firstKeptMs ? 1 : 0, soon);
 }
 
 function reportOf(host: HostState, nowMs: number): HostReport {
