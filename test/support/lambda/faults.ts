@@ -1,0 +1,60 @@
+import type { ThrottleReason } from "./errors.ts";
+
+/** What goes wrong with an invocation, on order. */
+export type FaultKind =
+  /** Kills the environment's processes, as if for memory: by time since the handler was called, or by bytes of its response. */
+  | { readonly kind: "kill"; readonly afterMs?: number; readonly afterBytes?: number }
+  /** Stops the processes (SIGSTOP) for a while in the middle; the invocation's time goes on. */
+  | { readonly kind: "stall"; readonly afterMs: number; readonly forMs: number }
+  /** 429 before anything ran. */
+  | { readonly kind: "throttle"; readonly reason?: ThrottleReason }
+  /** Any other refusal before anything ran. */
+  | { readonly kind: "refuse"; readonly status: number; readonly code: string; readonly message?: string }
+  /** A new environment, though one may be idle, whose init takes so much longer. */
+  | { readonly kind: "cold-start"; readonly delayMs: number }
+  /** Cuts the caller's connection in the middle of the response; the function goes on. */
+  | { readonly kind: "cut-stream"; readonly afterBytes?: number; readonly afterMs?: number }
+  /** Cuts the caller's connection when the work is done, before the caller hears so: nothing of a buffered response, of a streamed one all but its end. */
+  | { readonly kind: "lose-response" }
+  /** Hands the same payload to a second environment, too; the caller hears of the first. */
+  | { readonly kind: "deliver-twice" };
+
+export type Fault = FaultKind & {
+  /** @default every function */
+  readonly functionName?: string;
+  /** Invocations that it takes; the rest pass. @default 1 */
+  readonly times?: number;
+  /** @default all payloads */
+  readonly when?: (payload: Buffer) => boolean;
+};
+
+export interface ActiveFault {
+  /** Invocations that it took so far. */
+  readonly taken: number;
+  remove(): void;
+}
+
+/** The first fault that fits an invocation takes it. */
+export class Faults {
+  readonly #active: { readonly fault: Fault; taken: number }[] = [];
+
+  push(fault: Fault): ActiveFault {
+    const active = { fault, taken: 0 };
+    this.#active.push(active);
+    return {
+      get taken() { return active.taken; },
+      remove: () => {
+        const at = this.#active.indexOf(active);
+        if (at !== -1) this.#active.splice(at, 1);
+      },
+    };
+  }
+
+  take(functionName: string, payload: Buffer): Fault | null {
+    const active = this.#active.find(({ fault, taken }) =>
+      taken < (fault.times ?? 1) && (fault.functionName ?? functionName) === functionName && (fault.when?.(payload) ?? true));
+    if (active === undefined) return null;
+    active.taken += 1;
+    return active.fault;
+  }
+}
