@@ -69,7 +69,7 @@ export function drawNature(chance: Chance): Nature {
   const tailed = chance.is(0.3);
   return {
     faults,
-    healedMs: chance.oneOf([4000, 12_000, 30_000]),
+    healedMs: chance.oneOf([3000, 8000, 24_000]),
     items: drawItems(chance, faults, tailed),
     weighted: chance.is(0.35),
     hosted: faults.has("hosts"),
@@ -81,7 +81,7 @@ export function drawNature(chance: Chance): Nature {
 /** Some of them are in the list twice. */
 function drawItems(chance: Chance, faults: ReadonlySet<Fault>, tailed: boolean): readonly ItemNature[] {
   const items: ItemNature[] = [];
-  for (let left = Math.floor(chance.next() ** 2 * 100); left > 0; left--) {
+  for (let left = Math.floor(chance.next() ** 3 * 100); left > 0; left--) {
     items.push(items.length > 0 && chance.is(0.05) ? chance.oneOf(items) : drawItem(chance, faults, tailed, items.length));
   }
   return items;
@@ -115,7 +115,7 @@ export function drawPlan(chance: Chance, { faults }: Nature, run: number): Sched
     heartbeats,
     // What cannot be stopped for twice would be stopped for by every run.
     tolerate: run === 1 && chance.is(0.1) ? { failedItemsPercent: 20, afterItems: 5 } : { failedItemsPercent: 100, afterItems: 200 },
-    hostBlockedMs: 30_000,
+    hostBlockedMs: 15_000,
     taskManagerTimeoutMs: !heartbeats || chance.is(0.3) ? 30_000 : null,
     splitTimeoutMs: !faults.has("stuck") && chance.is(0.1) ? 60_000 : null,
     jobTimeoutMs: run === 1 && chance.is(0.1) ? chance.between(1000, 60_000) : null,
