@@ -304,11 +304,11 @@ function obeyStops(run: Run, stop: StopSwitch): void {
 function reportProgress(run: Run, stored: () => number, { onProgress }: ExecuteOptions): () => void {
   if (onProgress === null) return () => undefined;
   const measure = createProgressMeter();
-  const tell = () => onProgress(measure(run, stored()));
-  const timer = setInterval(tell, progressEveryMs);
+  const timer = setInterval(() => onProgress(measure(run, stored())), progressEveryMs);
   return () => {
     clearInterval(timer);
-    tell();
+    // All have been given back.
+    onProgress({ ...measure(run, stored()), running: 0, taskManagers: 0, leftMs: null });
   };
 }
 
