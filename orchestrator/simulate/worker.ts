@@ -75,8 +75,9 @@ export class Worker {
   readonly #lanes: Lane[] = [];
   /** Their wall-clock part is over, or they have none. */
   #ready: Lane[] = [];
-  /** What the machine works on; one thing at a time, so that one function serves all. */
-  #serving: Lane | Held | null = null;
+  /** What the machine works on, an item or a hand-over: one thing at a time, so that one function serves all. */
+  #serving: Lane | null = null;
+  #opening: Held | null = null;
   readonly #machineDone = () => this.#doneByMachine();
   #gathered = false;
   #reportTurn = 0;
@@ -220,7 +221,7 @@ export class Worker {
 
   /** Gives the machine its next piece of work. */
   #serve(): void {
-    if (this.#serving !== null || this.#dead) return;
+    if (this.#serving !== null || this.#opening !== null || this.#dead) return;
     const opening = this.#lanes.length < this.#options.lanes ? this.#nextHeld() : undefined;
     if (opening?.opened === "no") return this.#open(opening);
     const lane = this.#nextReady();
@@ -234,12 +235,14 @@ export class Worker {
   }
 
   #doneByMachine(): void {
-    const served = this.#serving;
+    const lane = this.#serving;
+    const held = this.#opening;
     this.#serving = null;
-    if (served === null || this.#dead) return;
-    if ("index" in served) return this.#left(served);
-    served.opened = "yes";
-    this.#work();
+    this.#opening = null;
+    if (this.#dead) return;
+    if (held !== null) held.opened = "yes";
+    if (lane === null) this.#work();
+    else this.#left(lane);
   }
 
   #nextReady(): Lane | undefined {
@@ -252,7 +255,7 @@ export class Worker {
   #open(held: Held): void {
     held.opened = "opening";
     held.openedS = this.#options.calendar.nowS;
-    this.#serving = held;
+    this.#opening = held;
     this.#after(this.#options.handOverS, this.#machineDone);
   }
 
