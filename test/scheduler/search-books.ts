@@ -95,6 +95,7 @@ export class Books {
       case "quarantine-restored": {
         const losses = lossesOf(event);
         for (const [index, count] of losses) this.#lossesAlone.set(index, count);
+        this.#noted = losses;
         return;
       }
       case "allowance-changed":
@@ -266,7 +267,8 @@ export class Books {
   reclaim({ id, assignment, items }: CommandOf<"reclaim">): void {
     check(this.#plan.supports.reclaim, "something is reclaimed where that is not possible");
     check(items >= 1, `${items} items are reclaimed`);
-    check(this.#givenOf({ id, assignment }) !== undefined, `assignment ${assignment} is reclaimed from Task Manager ${id}, which does not have it`);
+    // One that nothing can stop has it still, although it is believed silent since this very step.
+    check(!this.#plan.supports.cancel || this.#givenOf({ id, assignment }) !== undefined, `assignment ${assignment} is reclaimed from Task Manager ${id}, which does not have it`);
     const known = this.#known.get(id);
     if (known !== undefined) known.asked = true;
   }
