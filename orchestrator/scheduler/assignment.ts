@@ -41,8 +41,8 @@ interface Begun {
 
 /** Which missing items are meant, besides those that another holds too. */
 export interface Choice {
-  /** Begun before that time; null: begun or not. */
-  readonly begunBeforeMs: number | null;
+  /** Begun before that time, or not begun at all; null: all. */
+  readonly begunBeforeMs: number | "not begun" | null;
   readonly itemsMax: number;
   readonly fromEnd: boolean;
   isWanted(index: number): boolean;
@@ -217,13 +217,14 @@ export class Assignment {
 
   /** Missing items, which stay missing. */
   chosen({ begunBeforeMs, itemsMax, fromEnd, isWanted }: Choice): readonly Group[] {
-    const late = begunBeforeMs === null ? null : this.#begunLog.filter(({ atMs }) => atMs <= begunBeforeMs);
+    const late = typeof begunBeforeMs !== "number" ? null : this.#begunLog.filter(({ atMs }) => atMs <= begunBeforeMs);
     if (late?.length === 0) return [];
     const found: { index: number; ordinal: number; history: History }[] = [];
     for (const piece of [...this.#pieces].sort((a, b) => a.first - b.first)) {
       const end = piece.ordinal + piece.end - piece.first;
       for (let at = this.#missing.nextMember(piece.ordinal, end); at < end; at = this.#missing.nextMember(at + 1, end)) {
         const index = piece.first + at - piece.ordinal;
+        if (begunBeforeMs === "not begun" && this.#begun?.has(at) === true) continue;
         if (!isWanted(index) || late?.some((begun) => index >= begun.first && index < begun.end) === false) continue;
         found.push({ index, ordinal: at, history: piece.history });
       }

@@ -350,6 +350,12 @@ export class Fleet {
     return (this.#busyMsOf(member, nowMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
   }
 
+  /** The same by what it has ended: the item that it is at now may be long, which says nothing of the machine. */
+  paceMs(member: TaskManager, fleetMeanMs: number, meanWeight: number): number {
+    const priorWeight = 4 * meanWeight;
+    return (this.#busyMsOf(member, member.progressMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
+  }
+
   #rest(member: TaskManager, nowMs: number): void {
     const sinceMs = member.busySinceMs ?? nowMs;
     member.busyMs += nowMs - sinceMs;
@@ -361,7 +367,7 @@ export class Fleet {
   }
 
   #busyMsOf(member: TaskManager, nowMs: number): number {
-    return member.busyMs + (member.busySinceMs === null ? 0 : nowMs - member.busySinceMs);
+    return member.busyMs + (member.busySinceMs === null ? 0 : Math.max(0, nowMs - member.busySinceMs));
   }
 
   #canTake(member: TaskManager): boolean {

@@ -17,10 +17,14 @@ const farMs = 15_000;
 /** An item is stuck after so many item times and report intervals without an end. */
 const stuckItems = 4;
 const stuckReports = 1.5;
+/** For a report that is on its way. */
+const onTheWayMs = 125;
 /** An item that is not done by then is tried elsewhere at the same time. */
 const overdueMs = 1_000;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
+/** Of work, in one copy. */
+const copyMsMax = 200;
 /** Copied at once where it would be done so many times as fast. */
 const muchFaster = 2;
 /** Not worth moving for less. */
@@ -80,6 +84,7 @@ export class RemainderRule implements Speculation {
     this.#dueMs = nowMs + lookAgainMs;
     const { givers, takers } = this.#survey(nowMs, awakeSinceMs);
     this.#shareOut(givers, takers, commands, nowMs);
+    if (this.#options.reclaim) for (const { member, stuck } of givers) if (stuck) this.#askAll(member, commands, nowMs);
     this.#copyWhatCannotMove(givers, takers, commands, nowMs);
     this.#looked = { atMs: nowMs, running: assigner.running, idle: fleet.idle };
     return commands;
@@ -120,10 +125,11 @@ export class RemainderRule implements Speculation {
     return commands;
   }
 
+  /** What is not begun comes back; and where all is begun, the answer tells that its holder is alive. */
   #askAll(member: TaskManager, commands: SchedulerCommand[], nowMs: number): void {
     for (const assignment of member.assignments) {
-      if (assignment.reclaim !== null || assignment.exhausted || assignment.unbegun === 0) continue;
-      commands.push(this.#parts.assigner.reclaim(assignment, { items: assignment.unbegun, whole: true, shares: [] }, nowMs));
+      if (member.state === "draining" || assignment.reclaim !== null || assignment.exhausted || assignment.missing === assignment.shared) continue;
+      commands.push(this.#parts.assigner.reclaim(assignment, { items: assignment.missing, whole: true, shares: [] }, nowMs));
     }
   }
 
@@ -136,7 +142,7 @@ export class RemainderRule implements Speculation {
     const fleetMeanMs = fleet.meanMs(nowMs);
     if (fleetMeanMs === null) return { givers, takers };
     for (const member of fleet.all()) {
-      const unitMs = fleet.estimateMs(member, fleetMeanMs, intake.meanWeight, nowMs);
+      const unitMs = fleet.paceMs(member, fleetMeanMs, intake.meanWeight);
       if (member.assignments.length > 0) givers.push(this.#plightOf(member, unitMs, nowMs, awakeSinceMs));
       else if (fleet.isFree(member)) takers.push({ member, unitMs, startMs: this.#startMs(member) });
     }
@@ -158,6 +164,7 @@ export class RemainderRule implements Speculation {
     let weight = 0;
     let unbegun = 0;
     let askable = 0;
+    let begun = 0;
     let suspect = false;
     let newsMs = Math.max(member.progressMs, awakeSinceMs);
     for (const assignment of member.assignments) {
@@ -165,6 +172,7 @@ export class RemainderRule implements Speculation {
       const mine = Math.min(assignment.unbegun, own);
       missing += own;
       unbegun += mine;
+      begun += assignment.missing - assignment.unbegun;
       weight += own === 0 ? 0 : (assignment.missingWeight * own) / assignment.missing;
       if (assignment.reclaim === null && !assignment.exhausted) askable += mine;
       newsMs = Math.max(newsMs, assignment.lastBegunMs);
@@ -176,10 +184,13 @@ export class RemainderRule implements Speculation {
     const stuckMs = Math.max(stuckItems * itemMs * member.lanes, stuckReports * this.#options.reportMs);
     const stuck = ageMs > stuckMs;
     this.#lookBy(newsMs + stuckMs + 1, nowMs);
+    suspect ||= begun > member.lanes && this.#owesReport(member, newsMs, nowMs);
     // What was begun before those that fill the lanes has ended, and is not reported yet.
     const unended = Math.min(missing, unbegun + member.lanes);
     const movable = Math.min(askable, stuck || suspect ? askable : Math.max(0, unended - member.lanes));
-    const leftMs = unended === 0 ? 0 : Math.max(itemMs - ageMs, ageMs) + (unended - 1) * itemMs;
+    // One that has lasted long will last as long again; where a mistake cannot be taken back, only once that is sure.
+    const elapsedMs = this.#options.reclaim || stuck ? ageMs : itemMs / 2;
+    const leftMs = unended === 0 ? 0 : Math.max(itemMs - ageMs, elapsedMs) + (unended - 1) * itemMs;
     return { member, unitMs, leftMs, movableWeight: movable * itemWeight, itemWeight, stuck, suspect };
   }
 
@@ -189,6 +200,13 @@ export class RemainderRule implements Speculation {
     // Nobody waits any longer for what it may give back.
     if (reclaim !== null && nowMs > reclaim.deadlineMs) breakPromises(reclaim);
     return reclaim !== null && nowMs > reclaim.deadlineMs && member.heardMs <= reclaim.deadlineMs && this.#parts.fleet.heardMs > reclaim.askedMs;
+  }
+
+  /** It has begun more than it has lanes, so that some must have ended, and does not report them. */
+  #owesReport(member: TaskManager, newsMs: number, nowMs: number): boolean {
+    const owedMs = newsMs + stuckReports * this.#options.reportMs + onTheWayMs;
+    this.#lookBy(owedMs + 1, nowMs);
+    return nowMs > owedMs && this.#parts.fleet.heardMs > member.heardMs;
   }
 
   // ---- what can move ----
@@ -244,7 +262,7 @@ export class RemainderRule implements Speculation {
     for (const share of shares) {
       const itemsMax = Math.min(assignmentItemsMax, this.#budget(), Math.max(1, Math.round((blindShare * share.weight) / itemWeight)));
       if (itemsMax < 1) return;
-      const groups = this.#choose(assignment, { begunBeforeMs: null, itemsMax, fromEnd: true });
+      const groups = this.#choose(assignment, { begunBeforeMs: "not begun", itemsMax, fromEnd: true });
       if (groups.length > 0) commands.push(this.#parts.assigner.copy(share.member, assignment, groups, true, nowMs));
     }
   }
@@ -259,7 +277,7 @@ export class RemainderRule implements Speculation {
         if (taker === undefined) return;
         const begunBeforeMs = this.#begunBeforeMs(giver, assignment, taker, nowMs);
         if (begunBeforeMs === "none") continue;
-        this.#copyTo(takers, assignment, begunBeforeMs, commands, nowMs);
+        this.#copyTo(takers, giver, assignment, begunBeforeMs, commands, nowMs);
       }
     }
   }
@@ -279,12 +297,15 @@ export class RemainderRule implements Speculation {
     return "none";
   }
 
-  #copyTo(takers: Taker[], assignment: Assignment, begunBeforeMs: number | null, commands: SchedulerCommand[], nowMs: number): void {
+  #copyTo(takers: Taker[], { itemWeight }: Plight, assignment: Assignment, begunBeforeMs: number | null, commands: SchedulerCommand[], nowMs: number): void {
     const missing = assignment.missing - assignment.shared;
-    const size = begunBeforeMs === null ? Math.ceil(missing / takers.length) : 1;
-    for (let left = missing; left > 0; left -= size) {
+    for (let left = missing; left > 0; ) {
       const [taker] = takers;
       if (taker === undefined) return;
+      // Small pieces: a copy cannot be divided any more, and others will idle soon.
+      const mostItems = Math.ceil(copyMsMax / (taker.unitMs * itemWeight));
+      const size = begunBeforeMs === null ? Math.min(Math.ceil(left / takers.length), mostItems) : 1;
+      left -= size;
       const itemsMax = Math.min(Math.max(size, taker.member.lanes), assignmentItemsMax, this.#budget());
       if (itemsMax < 1) return;
       const groups = this.#choose(assignment, { begunBeforeMs, itemsMax, fromEnd: false });

@@ -11,7 +11,7 @@ export interface GuidedLimits {
 }
 
 /** Between 5 and 30 seconds the upper bound makes no difference. */
-export const limitsWithWayBack: GuidedLimits = { splitMsMin: 100, splitMsMax: 10_000, firstSplitMs: 250 };
+export const limitsWithWayBack: GuidedLimits = { splitMsMin: 100, splitMsMax: 10_000, firstSplitMs: 150 };
 /** What was handed out cannot be had back: less at once, and not too little either, since nothing is prefetched. */
 export const limitsWithoutWayBack: GuidedLimits = { splitMsMin: 200, splitMsMax: 5_000, firstSplitMs: 500 };
 

@@ -55,13 +55,13 @@ describe("guided sizes", () => {
     expect(fast).toBeGreaterThan(3 * slow);
   });
 
-  test("one that has ended nothing gets a quarter of a second by the fleet's mean", () => {
+  test("one that has ended nothing gets 0.15 s by the fleet's mean", () => {
     const scheduler = newScheduler({ ...guided, taskManagersMax: 2 });
     scheduler.step(allowance(2));
     scheduler.step(itemsRead(0, 4000));
     scheduler.step(joined(1));
     scheduler.step(ended(1, 1, 0, 2), 20);
-    expect(sizes(scheduler.step(joined(2)))).toEqual([25]);
+    expect(sizes(scheduler.step(joined(2)))).toEqual([15]);
   });
 
   test("as many items as lanes while there are enough for all", () => {
