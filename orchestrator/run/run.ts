@@ -97,7 +97,7 @@ export function startRun(options: RunOptions): Run {
   let wanted = 0;
   let reading = false;
   /** Fewer than that are not worth a Task Manager of their own. */
-  let itemsPerTaskManager = plan.sizing.kind === "fixed" ? Math.min(...plan.sizing.sizes) : 1;
+  let itemsPerTaskManager = plan.sizing.kind === "fixed" ? plan.sizing.sizes.reduce((least, size) => Math.min(least, size)) : 1;
   let toldTaskManagers = -1;
   let wakeTimer: NodeJS.Timeout | undefined;
   let finish: (end: RunEnd) => void = () => undefined;
