@@ -40,6 +40,8 @@ export class Books {
   /** The last note of those in quarantine; a try of some of them has ended since, so that they are not any more. */
   #noted: ReadonlyMap<number, number> = new Map();
   readonly #cleared = new Set<number>();
+  /** Known from an earlier run to have been lost alone, and not tried to an end in this one. */
+  readonly #restoredAlone = new Set<number>();
   #allowance = 0;
   #read = 0;
   /** Items that were given to a second one. */
@@ -95,7 +97,7 @@ export class Books {
       case "quarantine-restored": {
         const losses = lossesOf(event);
         for (const [index, count] of losses) this.#lossesAlone.set(index, count);
-        this.#noted = losses;
+        for (const [index, count] of losses) if (count > 0) this.#restoredAlone.add(index);
         return;
       }
       case "allowance-changed":
@@ -135,7 +137,10 @@ export class Books {
   #heardEnded(event: EventOf<"items-ended">): void {
     const given = this.#givenOf(event);
     for (const index of [...indexesOf(event.results), ...event.errors.map((error) => error.index)]) {
-      if (given?.missing.has(index) === true) this.#cleared.add(index);
+      if (given?.missing.has(index) === true) {
+        this.#cleared.add(index);
+        this.#restoredAlone.delete(index);
+      }
       this.#leave(given, index);
     }
   }
@@ -243,7 +248,7 @@ export class Books {
   }
 
   #isSuspectAlone(index: number): boolean {
-    return (this.#noted.get(index) ?? 0) > 0 && !this.#cleared.has(index);
+    return this.#restoredAlone.has(index) || ((this.#noted.get(index) ?? 0) > 0 && !this.#cleared.has(index));
   }
 
   /** Those that are asked to go are not given anything more. */
