@@ -6,6 +6,8 @@ import type { Chance, Fault, ItemNature } from "./search-nature.ts";
 
 export const heartbeatMs = 2000;
 const reportMs = 250;
+/** So that the end comes within a bounded number of looks at what is late. */
+const serviceMaxMs = 120_000;
 
 export interface Surroundings {
   readonly chance: Chance;
@@ -202,7 +204,7 @@ export class TaskManagerModel {
     held.begun.add(index);
     this.#send({ kind: "items-begun", id: this.id, assignment: held.id, items: [index, index + 1] });
     if (this.#around.chance.is(0.02)) this.#send({ kind: "items-sized", id: this.id, assignment: held.id, weights: [[index, this.#around.chance.between(0, 20)]] });
-    this.#act(nature.serviceMs * this.#speed, () => this.#end(held, index, nature));
+    this.#act(Math.min(nature.serviceMs * this.#speed, serviceMaxMs), () => this.#end(held, index, nature));
   }
 
   #end(held: Held, index: number, nature: ItemNature): void {
