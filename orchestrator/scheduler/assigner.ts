@@ -236,7 +236,7 @@ export class Assigner {
   #notAfterMs(member: TaskManager, groups: readonly Group[], nowMs: number): number | null {
     if (!this.#options.notAfter) return null;
     const predictedMs = this.#predictedMs(member, groups.reduce((weight, group) => weight + weightOf(group), 0), nowMs);
-    return predictedMs === null ? null : Math.ceil(nowMs + (member.roundTripMs ?? handOverMs) + 500 + 2 * predictedMs);
+    return predictedMs === null ? null : Math.ceil(nowMs + (this.#parts.fleet.startMs ?? handOverMs) + 500 + 2 * predictedMs);
   }
 
   #predictedMs(member: TaskManager, weight: number, nowMs: number): number | null {

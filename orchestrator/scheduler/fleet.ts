@@ -87,6 +87,7 @@ export class Fleet {
   #weightEnded = 0;
   #heardMs = -Infinity;
   #roundTripMs: number | null = null;
+  #startMs: number | null = null;
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -264,6 +265,16 @@ export class Fleet {
   /** When any of them was heard of last. */
   get heardMs(): number {
     return this.#heardMs;
+  }
+
+  /** It began what it was given while it idled after that time. */
+  began(startMs: number): void {
+    this.#startMs = smoothed(this.#startMs, startMs);
+  }
+
+  /** From an assignment to the first item that its holder begins, where it idled; null: not measured yet. */
+  get startMs(): number | null {
+    return this.#startMs;
   }
 
   /** It answered a request after that time. */

@@ -30,9 +30,9 @@ const muchFaster = 2;
 /** Not worth moving for less. */
 const gainMinMs = 20;
 const gainBlindMinMs = 100;
-/** What passes until moved items are begun, until something was measured. */
-const moveMs = 60;
-const blindMoveMs = 70;
+/** What passes until items are given back, and until those that were handed out are begun, while nothing was measured. */
+const askMsGuess = 30;
+const startMsGuess = 40;
 /** A copy from the end takes this much more than would make both meet: estimates err. */
 const blindShare = 1.2;
 /** Of the Task Managers; if more are late at once, it is not they who are slow. */
@@ -42,6 +42,8 @@ export interface RemainderOptions {
   readonly maxExtraPercent: number;
   readonly reportMs: number;
   readonly reclaim: boolean;
+  /** Longer than between two heartbeats. */
+  readonly silentMs: number;
 }
 
 /** How one that holds items stands. */
@@ -129,7 +131,8 @@ export class RemainderRule implements Speculation {
   #askAll(member: TaskManager, commands: SchedulerCommand[], nowMs: number): void {
     for (const assignment of member.assignments) {
       if (member.state === "draining" || assignment.reclaim !== null || assignment.exhausted || assignment.missing === assignment.shared) continue;
-      commands.push(this.#parts.assigner.reclaim(assignment, { items: assignment.missing, whole: true, shares: [] }, nowMs));
+      const items = assignment.missing - lanesKept(member);
+      if (items > 0) commands.push(this.#parts.assigner.reclaim(assignment, { items, whole: true, shares: [] }, nowMs));
     }
   }
 
@@ -153,9 +156,9 @@ export class RemainderRule implements Speculation {
   }
 
   #startMs(member: TaskManager): number {
-    if (!this.#options.reclaim) return blindMoveMs;
-    const roundTripMs = this.#parts.fleet.roundTripMs(member);
-    return roundTripMs === null ? moveMs : 1.5 * roundTripMs + 10;
+    const { fleet } = this.#parts;
+    const startMs = fleet.startMs ?? startMsGuess;
+    return this.#options.reclaim ? startMs + (fleet.roundTripMs(member) ?? askMsGuess) : startMs;
   }
 
   #plightOf(member: TaskManager, unitMs: number, nowMs: number, awakeSinceMs: number): Plight {
@@ -181,13 +184,16 @@ export class RemainderRule implements Speculation {
     const itemWeight = missing === 0 ? meanWeight : weight / missing;
     const itemMs = unitMs * itemWeight;
     const ageMs = nowMs - newsMs;
-    const stuckMs = Math.max(stuckItems * itemMs * member.lanes, stuckReports * this.#options.reportMs);
+    // Of the items begun some have ended and are not reported yet: all but one where each in its turn has the machine.
+    const endedSince = member.lanes === 1 ? begun - 1 : Math.min(begun - 1, (nowMs - member.progressMs) / Math.max(1, itemMs));
+    const unended = Math.max(0, Math.min(missing, unbegun + Math.max(1, begun - Math.max(0, endedSince))));
+    const stuckMs = Math.max(stuckItems * itemMs, stuckReports * this.#options.reportMs);
     const stuck = ageMs > stuckMs;
     this.#lookBy(newsMs + stuckMs + 1, nowMs);
     suspect ||= begun > member.lanes && this.#owesReport(member, newsMs, nowMs);
-    // What was begun before those that fill the lanes has ended, and is not reported yet.
-    const unended = Math.min(missing, unbegun + member.lanes);
-    const movable = Math.min(askable, stuck || suspect ? askable : Math.max(0, unended - member.lanes));
+    suspect ||= member.lanes > 1 && this.#owesHeartbeat(member, awakeSinceMs, nowMs);
+    const kept = stuck || suspect ? lanesKept(member) : 1;
+    const movable = Math.max(0, Math.min(askable, kept === 0 ? askable : unended - kept));
     // One that has lasted long will last as long again; where a mistake cannot be taken back, only once that is sure.
     const elapsedMs = this.#options.reclaim || stuck ? ageMs : itemMs / 2;
     const leftMs = unended === 0 ? 0 : Math.max(itemMs - ageMs, elapsedMs) + (unended - 1) * itemMs;
@@ -205,6 +211,12 @@ export class RemainderRule implements Speculation {
   /** It has begun more than it has lanes, so that some must have ended, and does not report them. */
   #owesReport(member: TaskManager, newsMs: number, nowMs: number): boolean {
     const owedMs = newsMs + stuckReports * this.#options.reportMs + onTheWayMs;
+    this.#lookBy(owedMs + 1, nowMs);
+    return nowMs > owedMs && this.#parts.fleet.heardMs > member.heardMs;
+  }
+
+  #owesHeartbeat(member: TaskManager, awakeSinceMs: number, nowMs: number): boolean {
+    const owedMs = Math.max(member.heardMs, awakeSinceMs) + this.#options.silentMs;
     this.#lookBy(owedMs + 1, nowMs);
     return nowMs > owedMs && this.#parts.fleet.heardMs > member.heardMs;
   }
@@ -332,6 +344,14 @@ export class RemainderRule implements Speculation {
     const late = givers.filter(({ member, stuck }) => stuck && nowMs - member.progressMs >= overdueMs).length;
     return fleet.live > 2 && late > slowAlikeShare * fleet.live;
   }
+}
+
+/**
+ * Where nothing ends, what is in several lanes and not begun is not waiting for the machine, but being downloaded: it
+ * would have to start again elsewhere, and be no faster there.
+ */
+function lanesKept({ lanes }: TaskManager): number {
+  return lanes > 1 ? lanes : 0;
 }
 
 /** Takes shares from the front until they make that weight; the last one may be cut. */

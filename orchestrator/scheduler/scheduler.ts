@@ -356,6 +356,8 @@ class StateMachine implements Scheduler {
   #itemsBegun(event: EventOf<"items-begun">, nowMs: number): void {
     const assignment = this.#assignmentOf(event, nowMs);
     if (assignment === undefined) return this.#drop(countOf(event.items));
+    const { lastBegunMs, runningSinceMs, givenMs } = assignment;
+    if (lastBegunMs === -Infinity && runningSinceMs === givenMs) this.#fleet.began(nowMs - givenMs);
     let known = 0;
     eachRange(event.items, (first, end) => (known += assignment.begin(first, end, nowMs)));
     this.#drop(countOf(event.items) - known);

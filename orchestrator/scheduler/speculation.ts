@@ -34,11 +34,16 @@ export interface Speculation {
 
 const none: Speculation = { act: () => [], completed: () => undefined, nextMs: () => null, wanted: 0 };
 
+/** A heartbeat comes at least three times before its absence is a loss. */
+function silentMsOf({ heartbeats, heartbeatTimeoutMs }: SchedulerPlan): number {
+  return heartbeats ? heartbeatTimeoutMs / 2 : Infinity;
+}
+
 export function speculationOf(plan: SchedulerPlan, parts: SpeculationParts): Speculation {
   if (plan.speculation === false) return none;
   switch (plan.speculation.kind) {
     case "remainder":
-      return new RemainderRule({ ...plan.speculation, reportMs: plan.reportMs, reclaim: plan.supports.reclaim }, parts);
+      return new RemainderRule({ ...plan.speculation, reportMs: plan.reportMs, reclaim: plan.supports.reclaim, silentMs: silentMsOf(plan) }, parts);
     case "quartile":
       return new Quartile(plan.speculation, parts);
   }
