@@ -169,19 +169,24 @@ export class Assigner {
   /** Those without work first. */
   #serveHungry(commands: SchedulerCommand[], nowMs: number): void {
     let passed: TaskManager | null = null;
+    const unserved: TaskManager[] = [];
     while (this.#parts.waiting.ready > 0 || this.#parts.quarantine.waitingGroups > 0) {
       const member = this.#parts.fleet.nextHungry();
-      if (member === undefined) return;
-      if (this.#parts.quarantine.waitingGroups > 0 && this.#mayWorkApart(member)) {
-        const group = this.#parts.waiting.takeApart(nowMs);
+      if (member === undefined) break;
+      if (this.#mayWorkApart(member)) {
+        const group = this.#parts.waiting.takeApart(this.#mayBeApart(member), nowMs);
         if (group !== null) commands.push(this.#give(member, { groups: [group], exclusive: true, copyOf: null, reversed: false }, nowMs));
       } else if (passed !== member && this.#leavesToOthers(member)) passed = member;
-      else {
+      else if (this.#parts.waiting.ready > 0) {
         this.#parts.fleet.setReserved(member, false);
         this.#giveShare(member, commands, nowMs);
+      } else {
+        unserved.push(member);
+        continue;
       }
       this.#parts.fleet.list(member);
     }
+    for (const member of unserved) this.#parts.fleet.list(member);
   }
 
   /** Then those that have room for more than what they work on. */
@@ -282,8 +287,15 @@ export class Assigner {
     return unbound > this.#parts.launcher.launching * this.#sizes.next;
   }
 
+  /** Is there something that must be alone which it can have? Suspects, where nothing else waits, are tried by all. */
   #mayWorkApart(member: TaskManager): boolean {
-    return member.reserved || this.#parts.waiting.ready === 0 || this.#parts.fleet.apart < this.#apartMax();
+    const { quarantine, waiting } = this.#parts;
+    if (quarantine.waitingGroups === 0) return false;
+    return this.#mayBeApart(member) || (waiting.ready === 0 && quarantine.waitingSuspects > 0);
+  }
+
+  #mayBeApart(member: TaskManager): boolean {
+    return member.reserved || this.#parts.fleet.apart < this.#apartMax();
   }
 
   #apartMax(): number {

@@ -22,6 +22,8 @@ export class Launcher {
   #throttledInARow = 0;
   #diedInARow = 0;
   #barrenInARow = 0;
+  /** The same, those included that were lost before they were given anything. */
+  #unprovenInARow = 0;
   #lastMessage = "";
   #refusal: string | null = null;
   #joined = 0;
@@ -107,11 +109,12 @@ export class Launcher {
   barren(message: string, tried: boolean, nowMs: number): void {
     this.#lastMessage = message;
     if (tried) this.#barrenInARow += 1;
-    this.#waitAfter(this.#barrenInARow, nowMs);
+    this.#waitAfter(++this.#unprovenInARow, nowMs);
   }
 
   itemsEnded(): void {
     this.#barrenInARow = 0;
+    this.#unprovenInARow = 0;
   }
 
   /** Why no more Task Managers can be had; null: they can. */

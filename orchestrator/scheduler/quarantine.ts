@@ -17,6 +17,8 @@ const memoryGroupItemsMax = 8;
 export class Quarantine {
   readonly #suspects = new Map<number, number>();
   readonly #waiting = new Fifo<Group>();
+  /** Given back for lack of memory: never tried by many at once, since they may share it. */
+  readonly #large = new Fifo<Group>();
   #restored: Map<number, number> | null = null;
   #waitingItems = 0;
   #notedItems = 0;
@@ -28,6 +30,11 @@ export class Quarantine {
   }
 
   get waitingGroups(): number {
+    return this.#waiting.length + this.#large.length;
+  }
+
+  /** Those of them that are to be tried whoever is free. */
+  get waitingSuspects(): number {
     return this.#waiting.length;
   }
 
@@ -100,8 +107,9 @@ export class Quarantine {
     this.#suspects.delete(index);
   }
 
-  take(): Group | null {
-    const group = this.#waiting.shift();
+  /** `large`: also those given back for lack of memory. */
+  take(large: boolean): Group | null {
+    const group = this.#waiting.shift() ?? (large ? this.#large.shift() : undefined);
     if (group === undefined) return null;
     this.#waitingItems -= group.count;
     return group;
@@ -125,7 +133,8 @@ export class Quarantine {
   }
 
   #wait(group: Group): void {
-    this.#waiting.push(group);
+    if (group.history.memoryReturns > 0) this.#large.push(group);
+    else this.#waiting.push(group);
     this.#waitingItems += group.count;
   }
 }

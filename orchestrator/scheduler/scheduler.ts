@@ -712,9 +712,12 @@ class StateMachine implements Scheduler {
 
   /** As many more as are allowed and can have something to do. */
   #launchCount(nowMs: number): number {
-    if (this.#stopping !== null || this.#waiting.all === 0 || this.#launcher.unavailable !== null) return 0;
+    const wanted = this.#speculation.wanted;
+    if (this.#stopping !== null || (this.#waiting.all === 0 && wanted === 0) || this.#launcher.unavailable !== null) return 0;
     const allowed = Math.min(this.#launcher.allowance, this.#plan.taskManagersMax) - this.#fleet.size - this.#launcher.launching;
-    if (allowed <= 0 || this.#isNearlyDone(nowMs)) return 0;
+    if (allowed <= 0) return 0;
+    if (this.#waiting.all === 0) return Math.min(allowed, wanted - this.#launcher.launching);
+    if (this.#isNearlyDone(nowMs)) return 0;
     const items = this.#waiting.all + this.#intake.remaining - this.#fleet.bound;
     const useful = Math.ceil(items / (this.#assigner.fixedItems ?? this.#fleet.lanes)) - this.#fleet.idle - this.#launcher.launching;
     return Math.min(allowed, useful);

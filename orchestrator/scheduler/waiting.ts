@@ -96,8 +96,8 @@ export class Waiting {
   }
 
   /** For a Task Manager that gets nothing else. */
-  takeApart(nowMs: number): Group | null {
-    for (let group = this.#quarantine.take(); group !== null; group = this.#quarantine.take()) {
+  takeApart(large: boolean, nowMs: number): Group | null {
+    for (let group = this.#quarantine.take(large); group !== null; group = this.#quarantine.take(large)) {
       const admitted = this.#hosts.admit(group, nowMs);
       if (admitted !== null) return admitted;
     }
