@@ -106,6 +106,7 @@ export class Environment {
   #order: Order | null = null;
   #killedBy: Killer | null = null;
   #initialised = false;
+  #running: Promise<unknown> | null = null;
   #ended = false;
   #peakKib = 0;
   #logRead = 0;
@@ -144,7 +145,13 @@ export class Environment {
   }
 
   /** Only one at a time. */
-  async run(order: Order): Promise<Outcome> {
+  run(order: Order): Promise<Outcome> {
+    const outcome = this.#run(order);
+    this.#running = outcome;
+    return outcome;
+  }
+
+  async #run(order: Order): Promise<Outcome> {
     this.#order = order;
     this.#tail = "";
     const polling = setInterval(() => this.#poll(), this.#options.memoryPollMs);
@@ -161,13 +168,14 @@ export class Environment {
 
   async end(): Promise<void> {
     if (this.#ended) return;
+    this.#ended = true;
     const child = this.#process;
     if (child !== null) {
       const gone = once(child, "exit");
       this.#kill("order");
       await gone;
     }
-    this.#ended = true;
+    await this.#running?.catch(() => {});
     this.#api.close();
     this.#api.closeAllConnections();
     closeSync(this.#output);
@@ -218,6 +226,7 @@ export class Environment {
 
   /** Starts the runtime and waits until it asks for work. Otherwise says why it does not. */
   async #boot(phase: string): Promise<FunctionError | null> {
+    if (this.#ended) return functionError("Sandbox.Failure", "The environment was ended");
     for (const file of this.deployment.unreadable) this.#write(`EACCES: permission denied, open '/var/task/${file}'`);
     const mailbox = new Mailbox<RuntimeEvent>();
     this.#mailbox = mailbox;
@@ -425,7 +434,6 @@ export class Environment {
 
   /** Lines of Lambda's own, after all that the function wrote before them. */
   #write(text: string): void {
-    if (this.#ended) return;
     this.#collectLog();
     const unfinished = this.#line === "" ? [] : [this.#line];
     this.#line = "";

@@ -25,7 +25,9 @@ process.on("uncaughtException", (error) => void crash("Runtime.UncaughtException
 process.on("unhandledRejection", (reason) => void crash("Runtime.UnhandledPromiseRejection", reason));
 
 const handler = await loadHandler(process.argv[2]).catch(async (error) => {
-  await post("/init/error", errorBody(error, typeOfLoadError(error)));
+  const body = errorBody(error, typeOfLoadError(error));
+  print("ERROR", `Uncaught Exception\t${body}`);
+  await post("/init/error", body);
   process.exit(1);
 });
 for (;;) await invokeOnce();
@@ -117,7 +119,7 @@ function loadError(name, message) {
 }
 
 function typeOfLoadError(error) {
-  if (error?.code === "ERR_MODULE_NOT_FOUND" || error?.code === "MODULE_NOT_FOUND") return "Runtime.ImportModuleError";
+  if (error?.code === "MODULE_NOT_FOUND") return "Runtime.ImportModuleError";
   return error instanceof SyntaxError ? "Runtime.UserCodeSyntaxError" : undefined;
 }
 
@@ -157,7 +159,7 @@ function errorBody(error, type) {
 
 function print(level, text) {
   // One event a call: lines of one message are parted by carriage returns, as Lambda's own client does.
-  process.stdout.write(`${new Date().toISOString()}\t${requestId ?? "undefined"}\t${level}\t${text.replaceAll("\n", "\r")}\n`);
+  process.stdout.write(`${new Date().toISOString()}\t${requestId ?? "-"}\t${level}\t${text.replaceAll("\n", "\r")}\n`);
 }
 
 function post(where, body, type) {
