@@ -85,6 +85,8 @@ export class Books {
     for (const known of this.#known.values()) {
       if (known.state === "draining" || nowMs < known.heardMs + this.#plan.heartbeatTimeoutMs) continue;
       this.#loseAll(known);
+      // Another may work in its stead, and it again once it is heard of.
+      if (known.state === "joined") known.wanted = false;
     }
   }
 
