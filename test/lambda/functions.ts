@@ -36,7 +36,7 @@ export function functionsBehaveAsInLambda(kind: RuntimeClient): void {
 
   beforeAll(async () => {
     outside = await mkdtemp(path.join(tmpdir(), "splitrun-test-"));
-    emulator = await startLambdaEmulator({ client: kind, initTimeoutMs: 3000 });
+    emulator = await startLambdaEmulator({ client: kind, initTimeoutMs: 2000, secondMs: 500 });
     console.info(emulator.describeRuntime("nodejs22.x"));
     client = clientOf(emulator);
     role = emulator.createRole("functions");
@@ -62,7 +62,7 @@ export function functionsBehaveAsInLambda(kind: RuntimeClient): void {
     });
     expect(version).toBe("$LATEST");
     expect(Number(payload["remainingMs"])).toBeGreaterThan(0);
-    expect(Number(payload["remainingMs"])).toBeLessThanOrEqual(20_000);
+    expect(Number(payload["remainingMs"])).toBeLessThanOrEqual(10_000);
     expect(payload["tmp"]).not.toBe(payload["home"]);
   });
 
@@ -210,7 +210,7 @@ export function functionsBehaveAsInLambda(kind: RuntimeClient): void {
     expect(functionError).toBeUndefined();
     expect(log).toMatch(/^INIT_REPORT Init Duration: [\d.]+ ms\tPhase: init\tStatus: timeout$/m);
     expect(reportOf(log)).toMatchObject({ init: null });
-    expect(reportOf(log).billed).toBeGreaterThan(3000);
+    expect(reportOf(log).billed).toBeGreaterThan(2000);
   });
 
   test("files that not everyone may read are not there for a function", async () => {

@@ -111,6 +111,8 @@ export interface LambdaEmulator {
   createRole(name: string): string;
   /** Which Node and which client run functions of this runtime. */
   describeRuntime(runtime: string): string;
+  /** Functions stay Pending, updates InProgress and roles unknown until what it returns is called. */
+  stopClock(): () => void;
   /** Ends environments that are idle, as if nobody had called for long. */
   reclaim(): void;
   stop(): Promise<void>;
@@ -162,6 +164,8 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
   const invocations: InvocationRecord[] = [];
   const running = new Set<Promise<unknown>>();
   let stopping = false;
+  let stoppedAtMs: number | null = null;
+  const now = (): number => stoppedAtMs ?? Date.now();
 
   const server = createServer({ maxHeaderSize: headerBytesMax, keepAliveTimeout: 60_000, requestTimeout: 0 }, (message, response) => void answer(message, response));
   server.listen(options.port ?? 0, "127.0.0.1");
@@ -183,19 +187,18 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
 
   /** null: it is answered already. */
   async function dispatch(service: string, request: ServiceRequest, response: ServerResponse): Promise<ServiceAnswer | null> {
-    if (service === "iam") return iam.answer(request, Date.now());
+    if (service === "iam") return iam.answer(request, now());
     if (service === "logs") return logs.answer(request, Date.now());
     if (service !== "lambda") throw errors.notEmulated(`the service ${service}`);
     const invoke = /^\/2015-03-31\/functions\/([^/]+)\/invocations$/.exec(request.path);
     if (invoke !== null) return invokeFunction(decoded(invoke[1] ?? ""), request, response, bufferedResponse);
     const stream = /^\/2021-11-15\/functions\/([^/]+)\/response-streaming-invocations$/.exec(request.path);
     if (stream !== null) return invokeFunction(decoded(stream[1] ?? ""), request, response, streamedResponse);
-    return management.answer(request, Date.now());
+    return management.answer(request, now());
   }
 
   async function invokeFunction(name: string, request: ServiceRequest, response: ServerResponse, responder: typeof bufferedResponse): Promise<ServiceAnswer | null> {
-    const nowMs = Date.now();
-    const target = functions.target(name, request.query.get("Qualifier") ?? qualifierOf(name), nowMs);
+    const target = functions.target(name, request.query.get("Qualifier") ?? qualifierOf(name), now());
     const { functionName, version } = target.deployment;
     refuseInvocation(request, target);
     if (header(request, "x-amz-invocation-type") === "DryRun") return { status: 204, headers: {}, body: "" };
@@ -251,6 +254,10 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
       return role.arn;
     },
     describeRuntime: (runtime) => runtimeProgram(runtime, client, loop).description,
+    stopClock: () => {
+      stoppedAtMs = Date.now();
+      return () => { stoppedAtMs = null; };
+    },
     reclaim: () => pool.reclaim(null),
     async stop() {
       stopping = true;
