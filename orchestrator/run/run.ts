@@ -1,8 +1,9 @@
-import { openSync, closeSync, fsyncSync, writeSync } from "node:fs";
+import { openSync, closeSync, fsyncSync, renameSync, writeSync } from "node:fs";
 import path from "node:path";
 import type { ItemError, ItemResult, JsonValue, Ranges, StageTimes } from "../../task-manager/protocol.ts";
 import { assignmentBytesMax, hostOf } from "../../task-manager/protocol.ts";
 import type { ItemSource, SourceItem } from "../inputs/types.ts";
+import { storeError } from "../results/journal.ts";
 import type { Home, Outcome } from "../results/types.ts";
 import { pushRange, rangesFromSorted } from "../scheduler/ranges.ts";
 import { createScheduler } from "../scheduler/scheduler.ts";
@@ -52,7 +53,12 @@ export interface RunOptions {
   readonly runDir: string;
   readonly observer: RunObserver;
   /** Items left in quarantine by an orchestrator that died. */
-  readonly quarantined: { readonly items: Ranges; readonly losses: readonly number[] } | null;
+  readonly quarantined: Quarantined | null;
+}
+
+interface Quarantined {
+  readonly items: Ranges;
+  readonly losses: readonly number[];
 }
 
 export interface RunEnd {
@@ -150,7 +156,7 @@ export function startRun(options: RunOptions): Run {
       case "store":
         return store(command, brought);
       case "note-quarantine":
-        return noteQuarantine(options.runDir, command);
+        return note(command);
       case "release":
         if (command.how !== "drain") observer.left(command.id);
         return pool.release(command.id, command.how);
@@ -275,6 +281,15 @@ export function startRun(options: RunOptions): Run {
     send();
   }
 
+  function note(quarantined: Quarantined): void {
+    const file = path.join(options.runDir, quarantineFile);
+    try {
+      noteQuarantine(file, quarantined);
+    } catch (error) {
+      step({ kind: "stop", reason: "disk", how: "now", message: storeError(file, error).message });
+    }
+  }
+
   function store(command: Extract<SchedulerCommand, { kind: "store" }>, brought: Brought): void {
     const outcomes: Outcome[] = [];
     const attempts = new Map(command.retried);
@@ -390,7 +405,11 @@ export function startRun(options: RunOptions): Run {
   }
   home.onStoreFailed((batch, error) => step({ kind: "store-failed", batch, message: error.message }));
 
-  if (options.quarantined !== null) step({ kind: "quarantine-restored", ...options.quarantined });
+  if (options.quarantined !== null) {
+    // In this run's own file, too, before it can be killed.
+    note(options.quarantined);
+    step({ kind: "quarantine-restored", ...options.quarantined });
+  }
   step({ kind: "allowance-changed", taskManagers: pool.allowance });
 
   return {
@@ -417,12 +436,20 @@ function outcomeOf(index: number, item: SourceItem, end: Pick<Outcome, "output">
   return { index, ...(id === undefined ? {} : { id }), input, ...(version === undefined ? {} : { version }), ...end, attempts };
 }
 
-/** On disk before the items are handed out: should they take the orchestrator with them, they are not forgotten. */
-function noteQuarantine(runDir: string, { items, losses }: { readonly items: Ranges; readonly losses: readonly number[] }): void {
-  const file = openSync(path.join(runDir, quarantineFile), "w", 0o600);
-  writeSync(file, JSON.stringify({ items, losses }));
-  fsyncSync(file);
-  closeSync(file);
+/**
+ * On disk before the items are handed out: should they take the orchestrator with them, they are not forgotten. Whole,
+ * or as it was before, since whoever resumes reads it.
+ */
+function noteQuarantine(file: string, { items, losses }: Quarantined): void {
+  const next = `${file}.next`;
+  const descriptor = openSync(next, "w", 0o600);
+  try {
+    writeSync(descriptor, JSON.stringify({ items, losses }));
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  renameSync(next, file);
 }
 
 function roundedEstimate(remaining: number | null): number | null {
