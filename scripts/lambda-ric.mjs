@@ -1,5 +1,5 @@
 // Brings what runs functions in the Lambda emulator as on Lambda: Amazon's own runtime client (aws-lambda-ric, compiled
-// from C++ in a minute or two: needs a compiler, make, cmake, autoconf, automake and libtool) and the Nodes of its runtimes.
+// from C and C++ in a minute or two: needs g++, make, cmake and python3) and the Nodes of its runtimes.
 // Into a cache, where the emulator looks for them; what is there already is left alone.
 // Usage: node scripts/lambda-ric.mjs
 import { spawnSync } from "node:child_process";

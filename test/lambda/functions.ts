@@ -266,6 +266,9 @@ export function functionsBehaveAsInLambda(kind: RuntimeClient): void {
     expect((await invoke(client, "buffered", { answerBytes: 6_291_556 })).functionError).toBeUndefined();
     const large = await invoke(client, "buffered", { answerBytes: 6_291_557 });
     expect(large.payload).toEqual({ errorType: "Function.ResponseSizeTooLarge", errorMessage: "Response payload size exceeded maximum allowed payload size (6291556 bytes)." });
+    const { chunks, complete } = await invokeStreamed(client, "buffered", { answerBytes: 6_400_000 });
+    expect(chunks.join("")).toHaveLength(6_400_000);
+    expect(complete?.code).toBeUndefined();
   });
 
   test("the function goes on when its caller leaves", async () => {

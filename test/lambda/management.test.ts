@@ -10,7 +10,7 @@ import {
   GetFunctionCommand, GetFunctionConcurrencyCommand, GetFunctionConfigurationCommand, InvokeCommand, LambdaClient, ListTagsCommand, ListVersionsByFunctionCommand, PublishVersionCommand,
   PutFunctionConcurrencyCommand, TagResourceCommand, UntagResourceCommand, UpdateAliasCommand, UpdateFunctionCodeCommand, UpdateFunctionConfigurationCommand, waitUntilFunctionActiveV2, waitUntilFunctionUpdatedV2,
 } from "@aws-sdk/client-lambda";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { startLambdaEmulator } from "../support/lambda/emulator.ts";
 import type { LambdaEmulator } from "../support/lambda/emulator.ts";
 import { zipOf } from "../support/lambda/zip.ts";
@@ -66,6 +66,7 @@ describe("functions", () => {
   test("are Pending at first, cannot run yet, then Active, with what was asked for and what was not", async () => {
     const code = await answering("one");
     const goOn = emulator.stopClock();
+    onTestFinished(goOn);
     const created = await client.send(new CreateFunctionCommand({
       FunctionName: "new", Runtime: "nodejs24.x", Handler: "index.handler", Role: role, Code: { ZipFile: code }, Tags: { a: "1" }, EphemeralStorage: { Size: 1024 },
     }));
@@ -94,6 +95,7 @@ describe("functions", () => {
     await create("changing");
     expect((await invoke(client, "changing", {})).payload["text"]).toBe("one");
     const goOn = emulator.stopClock();
+    onTestFinished(goOn);
     const update = await client.send(new UpdateFunctionCodeCommand({ FunctionName: "changing", ZipFile: await answering("two") }));
     expect(update.LastUpdateStatus).toBe("InProgress");
     const meanwhile = client.send(new UpdateFunctionConfigurationCommand({ FunctionName: "changing", Timeout: 9 }));
@@ -258,6 +260,7 @@ describe("roles", () => {
 
   test("a new role cannot be taken on at once, though IAM knows it", async () => {
     const goOn = emulator.stopClock();
+    onTestFinished(goOn);
     const { Role } = await iam.send(new CreateRoleCommand({ RoleName: "young", AssumeRolePolicyDocument: trust, Description: "a <role> & more" }));
     await waitUntilRoleExists({ client: iam, ...waiting }, { RoleName: "young" });
     await expect(create("hasty", { Role: Role?.Arn ?? "" })).rejects.toMatchObject({
