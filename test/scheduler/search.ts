@@ -17,6 +17,7 @@ import { TaskManagerModel, type Surroundings } from "./search-task-manager.ts";
 const healedStepsMax = 20_000;
 const stepsMax = 60_000;
 const runsMax = 30;
+const faultyRunsMax = 15;
 
 interface Step {
   readonly event: SchedulerEvent;
@@ -242,14 +243,19 @@ class World {
 
   // ---- chance ----
 
+  /** Faults have ended, after a time or so many runs. */
+  get #isHealed(): boolean {
+    return this.#nowMs >= this.#nature.healedMs || this.#runs > faultyRunsMax;
+  }
+
   #mayStrike(fault: Fault, probability: number): boolean {
-    const strikes = this.#nowMs < this.#nature.healedMs && this.#nature.faults.has(fault) && this.#chance.is(probability);
+    const strikes = !this.#isHealed && this.#nature.faults.has(fault) && this.#chance.is(probability);
     if (strikes) this.#seen.add(fault);
     return strikes;
   }
 
   #strikesDisk(): "full" | "broken" | null {
-    return this.#nowMs < this.#nature.healedMs ? this.#diskStrikes : null;
+    return this.#isHealed ? null : this.#diskStrikes;
   }
 
   #surround(): Surroundings {
@@ -275,7 +281,7 @@ class World {
   }
 
   #busyUntilMs(host: number): number | null {
-    if (host === 0 || !this.#nature.hosted || this.#nowMs >= this.#nature.healedMs) return null;
+    if (host === 0 || !this.#nature.hosted || this.#isHealed) return null;
     const untilMs = this.#busyHosts.get(host) ?? 0;
     if (untilMs > this.#nowMs) return untilMs;
     // The second host never answers while faults last.
@@ -325,7 +331,7 @@ class World {
   #countStep(): void {
     this.#steps += 1;
     check(this.#steps < stepsMax, "the job does not end");
-    if (this.#nowMs < this.#nature.healedMs) return;
+    if (!this.#isHealed) return;
     this.#healedAtStep ??= this.#steps;
     check(this.#steps - this.#healedAtStep < healedStepsMax, `the job does not end, ${healedStepsMax} steps after the last fault`);
   }
