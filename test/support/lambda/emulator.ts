@@ -3,8 +3,9 @@
  * and invokes; functions run as real processes, one environment each, through Amazon's own runtime client where it is
  * installed (`scripts/lambda-ric.mjs`). What goes wrong on the real one goes wrong here on order (`faults`).
  *
- * What it leaves out: a processor's share by memory, the size of /tmp, a read-only /var/task, VPCs, images, layers,
- * asynchronous invocations, provisioned concurrency, and the permissions of callers and roles, save those for logs.
+ * What it leaves out: a processor's share by memory, the size of /tmp (which is a directory of its own, named by TMPDIR),
+ * a read-only /var/task, connections that die while an environment is frozen, VPCs, images, layers, asynchronous
+ * invocations, provisioned concurrency, and the permissions of callers and roles, save those for logs.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
