@@ -350,9 +350,12 @@ export class Fleet {
 
   /** Milliseconds of one Task Manager for a unit of weight; null: nothing has ended yet. */
   meanMs(nowMs: number): number | null {
-    if (this.#weightEnded === 0) return null;
-    const busyMs = this.#busyMs + this.#holding * nowMs - this.#busySinceSumMs;
-    return Math.max(busyMs, 1) / this.#weightEnded;
+    return this.#weightEnded === 0 ? null : Math.max(this.busyMs(nowMs), 1) / this.#weightEnded;
+  }
+
+  /** Milliseconds in which they held items, summed over all. */
+  busyMs(nowMs: number): number {
+    return this.#busyMs + this.#holding * nowMs - this.#busySinceSumMs;
   }
 
   /** The same for one of them, drawn to the fleet's mean as if that had been seen on four items. */

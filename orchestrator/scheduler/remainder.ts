@@ -21,6 +21,11 @@ const stuckReports = 1.5;
 const onTheWayMs = 125;
 /** An item that is not done by then is tried elsewhere at the same time. */
 const overdueMs = 1_000;
+/** Its holder has answered since, so that it is the item that is slow: elsewhere it would hardly be faster. */
+const overdueAliveMs = 7_000;
+/** Such copies may take this part of the work, at so much each. */
+const aliveCopyShare = 0.02;
+const aliveCopyMs = 20_000;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
 /** Of work, in one copy. */
@@ -63,6 +68,8 @@ export class RemainderRule implements Speculation {
   readonly #options: RemainderOptions;
   readonly #parts: SpeculationParts;
   #looked = { atMs: -Infinity, running: 0, idle: 0 };
+  /** Copies of slow items whose holders get on otherwise. */
+  #copiedAlive = 0;
   /** When to look again should nothing be heard. */
   #dueMs = -Infinity;
   readonly wanted = 0;
@@ -191,7 +198,7 @@ export class RemainderRule implements Speculation {
     const stuck = ageMs > stuckMs;
     this.#lookBy(newsMs + stuckMs + 1, nowMs);
     suspect ||= begun > member.lanes && this.#owesReport(member, newsMs, nowMs);
-    suspect ||= member.lanes > 1 && this.#owesHeartbeat(member, awakeSinceMs, nowMs);
+    suspect ||= this.#owesHeartbeat(member, awakeSinceMs, nowMs);
     const kept = stuck || suspect ? lanesKept(member) : 1;
     const movable = Math.max(0, Math.min(askable, kept === 0 ? askable : unended - kept));
     // One that has lasted long will last as long again; where a mistake cannot be taken back, only once that is sure.
@@ -256,14 +263,16 @@ export class RemainderRule implements Speculation {
   }
 
   /** The last assignment first: what was prefetched is the first to go. */
-  #ask({ member, itemWeight }: Plight, shares: readonly Share[], commands: SchedulerCommand[], nowMs: number): void {
+  #ask({ member, itemWeight, movableWeight, stuck }: Plight, shares: readonly Share[], commands: SchedulerCommand[], nowMs: number): void {
     const left = [...shares];
+    // Behind a stuck item nothing is left: those it is meant for share it as it comes.
+    const scale = stuck ? movableWeight / shares.reduce((sum, { weight }) => sum + weight, 0) : 1;
     for (const assignment of [...member.assignments].reverse()) {
       if (left.length === 0) return;
       if (assignment.reclaim !== null || assignment.exhausted || assignment.unbegun === 0) continue;
-      const wanted = Math.max(1, Math.round(left.reduce((sum, { weight }) => sum + weight, 0) / itemWeight));
+      const wanted = Math.max(1, Math.round((scale * left.reduce((sum, { weight }) => sum + weight, 0)) / itemWeight));
       const items = Math.min(wanted, assignment.unbegun);
-      const given = takeShares(left, items === wanted ? Infinity : items * itemWeight);
+      const given = takeShares(left, items === wanted ? Infinity : (items * itemWeight) / scale);
       commands.push(this.#parts.assigner.reclaim(assignment, { items, whole: items >= assignment.unbegun, shares: given }, nowMs));
     }
   }
@@ -301,12 +310,18 @@ export class RemainderRule implements Speculation {
     const sinceMs = assignment.oldestBegunMs();
     if (sinceMs === null) return "none";
     const itemMs = taker.unitMs * giver.itemWeight * giver.member.lanes;
-    const lateMs = this.#options.reclaim ? overdueMs : Math.max(overdueBlindMs, stuckItems * itemMs);
+    const lateMs = this.#options.reclaim ? (assignment.exhausted ? this.#overdueAliveMs(nowMs) : overdueMs) : Math.max(overdueBlindMs, stuckItems * itemMs);
     this.#lookBy(sinceMs + lateMs, nowMs);
     if (nowMs - sinceMs >= lateMs) return nowMs - lateMs;
     const leftMs = Math.max(giver.unitMs * giver.itemWeight * 0.5, 0);
     if (giver.unitMs > muchFaster * taker.unitMs && leftMs > taker.startMs + taker.unitMs * giver.itemWeight) return nowMs;
     return "none";
+  }
+
+  /** So slow an item may last long twice: not many are tried so, by the work that the job has been. */
+  #overdueAliveMs(nowMs: number): number {
+    const copiesMax = Math.max(1, Math.floor((this.#parts.fleet.busyMs(nowMs) * aliveCopyShare) / aliveCopyMs));
+    return this.#copiedAlive < copiesMax ? overdueAliveMs : Infinity;
   }
 
   #copyTo(takers: Taker[], { itemWeight }: Plight, assignment: Assignment, begunBeforeMs: number | null, commands: SchedulerCommand[], nowMs: number): void {
@@ -323,6 +338,7 @@ export class RemainderRule implements Speculation {
       const groups = this.#choose(assignment, { begunBeforeMs, itemsMax, fromEnd: false });
       if (groups.length === 0) return;
       takers.shift();
+      if (assignment.exhausted) this.#copiedAlive += 1;
       commands.push(this.#parts.assigner.copy(taker.member, assignment, groups, false, nowMs));
     }
   }
@@ -341,7 +357,7 @@ export class RemainderRule implements Speculation {
 
   #isSlowAlike(givers: readonly Plight[], nowMs: number): boolean {
     const { fleet } = this.#parts;
-    const late = givers.filter(({ member, stuck }) => stuck && nowMs - member.progressMs >= overdueMs).length;
+    const late = givers.filter(({ member, stuck, suspect }) => suspect || (stuck && nowMs - member.progressMs >= overdueMs)).length;
     return fleet.live > 2 && late > slowAlikeShare * fleet.live;
   }
 }

@@ -1,0 +1,104 @@
+import { describe, expect, test } from "vitest";
+import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
+import { begun, ended, failed, heartbeat, lost, only, returned, startedScheduler, type Started } from "./started-scheduler.ts";
+
+const remainder: Partial<SchedulerPlan> = { speculation: { kind: "remainder", maxExtraPercent: 50 } };
+
+/** Item 0 has hung at Task Manager 1 for a second; Task Manager 2, which idles, has been given a copy of it. */
+function copied(plan: Partial<SchedulerPlan> = {}): Started {
+  const scheduler = startedScheduler({ items: 2, taskManagers: 2, plan: { ...remainder, sizing: { kind: "fixed", sizes: [1] }, ...plan } });
+  scheduler.step(begun(1, 1, 0, 1), 10);
+  scheduler.step(ended(2, 2, 1, 2), 50);
+  scheduler.step(heartbeat(1, 1), 900);
+  const commands = scheduler.waitUntil(1100);
+  expect(only("assign", commands)).toEqual([{ kind: "assign", id: 2, assignment: 3, items: [0, 1], notAfterMs: null, reversed: false }]);
+  expect(scheduler.counts).toMatchObject({ copied: 1, running: 1 });
+  return scheduler;
+}
+
+describe("an item that two hold", () => {
+  test("ends once: the first end is stored, the loser is told to stop", () => {
+    const scheduler = copied();
+    const commands = scheduler.step(ended(2, 3, 0, 1));
+    expect(only("store", commands)).toMatchObject([{ results: [0, 1] }]);
+    expect(only("cancel", commands)).toEqual([{ kind: "cancel", id: 1, assignment: 1 }]);
+    expect(scheduler.counts).toMatchObject({ succeeded: 2, running: 0 });
+  });
+
+  test("and the late answer changes nothing", () => {
+    const scheduler = copied();
+    scheduler.step(ended(1, 1, 0, 1));
+    expect(scheduler.step(ended(2, 3, 0, 1))).toEqual([]);
+    expect(scheduler.counts).toMatchObject({ succeeded: 2, droppedReports: 1 });
+  });
+
+  test("stays where it is when the other holder is lost, gives it back or fails it", () => {
+    for (const event of [lost(2), returned(2, 3, "DRAIN", 0, 1), failed(2, 3, 0, true)]) {
+      const scheduler = copied();
+      const commands = scheduler.step(event);
+      expect(only("store", commands)).toEqual([]);
+      expect(scheduler.counts).toMatchObject({ running: 1, waiting: 0, setAside: 0, retried: 0 });
+      expect(only("store", scheduler.step(ended(1, 1, 0, 1)))).toMatchObject([{ results: [0, 1], retried: [] }]);
+    }
+  });
+
+  test("makes one try of two failures", () => {
+    const scheduler = copied({ attemptsMax: 2 });
+    scheduler.step(failed(2, 3, 0, true));
+    scheduler.step(failed(1, 1, 0, true));
+    expect(scheduler.counts).toMatchObject({ retried: 1, setAside: 1, failed: 0 });
+  });
+
+  test("has spent its try when one fails it and the other is lost before it began it", () => {
+    const scheduler = copied({ attemptsMax: 1 });
+    scheduler.step(failed(1, 1, 0, true));
+    const commands = scheduler.step(lost(2));
+    expect(only("store", commands)).toMatchObject([{ errors: [{ index: 0, attempts: 1, made: { code: "DOWNLOAD_STATUS", stage: "download" } }] }]);
+  });
+
+  test("ends with an error that no other try could mend, wherever that comes from", () => {
+    const scheduler = copied();
+    const commands = scheduler.step(failed(2, 3, 0, false));
+    expect(only("store", commands)).toMatchObject([{ errors: [{ index: 0, attempts: 1, made: null }] }]);
+    expect(only("cancel", commands)).toHaveLength(1);
+  });
+
+  test("is a suspect when it was begun where its Task Manager was lost: should it come back, it is tried alone", () => {
+    const scheduler = copied();
+    expect(only("note-quarantine", scheduler.step(lost(1)))).toEqual([{ kind: "note-quarantine", items: [0, 1], losses: [0] }]);
+    expect(scheduler.counts).toMatchObject({ running: 1, waiting: 0 });
+  });
+});
+
+describe("what is copied", () => {
+  test("is never more than the budget allows", () => {
+    const plan = { speculation: { kind: "remainder", maxExtraPercent: 0 }, sizing: { kind: "fixed", sizes: [1] } } as const;
+    const scheduler = startedScheduler({ items: 2, taskManagers: 2, plan });
+    scheduler.step(begun(1, 1, 0, 1), 10);
+    scheduler.step(ended(2, 2, 1, 2), 50);
+    expect(only("assign", scheduler.waitUntil(5000))).toEqual([]);
+  });
+
+  test("is nothing while all are late alike, as on a disk that is slow", () => {
+    const scheduler = startedScheduler({ items: 40, taskManagers: 4, plan: { ...remainder, sizing: { kind: "fixed", sizes: [10] } } });
+    for (const id of [1, 2, 3]) scheduler.step(begun(id, id, id * 10 - 10, id * 10 - 9), 10);
+    const commands = [...scheduler.step(ended(4, 4, 30, 40), 1000)];
+    for (let atMs = 1100; atMs < 5000; atMs += 100) {
+      commands.push(...scheduler.waitUntil(atMs));
+      commands.push(...scheduler.step(heartbeat(4)));
+    }
+    expect(only("reclaim", commands)).toHaveLength(3);
+    expect(only("assign", commands)).toEqual([]);
+  });
+
+  test("is all that a silent one is missing, where it is asked and does not answer while others are heard of", () => {
+    const scheduler = startedScheduler({ items: 20, taskManagers: 2, plan: remainder });
+    scheduler.step(begun(1, 1, 0, 1), 10);
+    scheduler.step(ended(1, 1, 0, 1), 50);
+    expect(only("reclaim", scheduler.step(ended(2, 2, 10, 20), 500))).toMatchObject([{ id: 1, assignment: 1 }]);
+    expect(only("assign", scheduler.waitUntil(740))).toEqual([]);
+    scheduler.step(heartbeat(2), 745);
+    expect(only("assign", scheduler.waitUntil(1000))).toMatchObject([{ id: 2, items: [1, 4] }]);
+    expect(scheduler.counts).toMatchObject({ copied: 3, running: 9 });
+  });
+});

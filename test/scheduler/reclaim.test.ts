@@ -1,0 +1,103 @@
+import { describe, expect, test } from "vitest";
+import { countOf } from "../../orchestrator/scheduler/ranges.ts";
+import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
+import { begun, ended, lost, only, returned, startedScheduler, type Command, type Started } from "./started-scheduler.ts";
+
+const plan: Partial<SchedulerPlan> = { speculation: { kind: "remainder", maxExtraPercent: 10 } };
+
+/** Task Manager 2 has ended its 10 items of 20 ms; Task Manager 1, as fast, has 50 left of its 60. */
+function atTheEnd(): { readonly scheduler: Started; readonly asked: Command<"reclaim"> } {
+  const scheduler = startedScheduler({ items: 70, taskManagers: 2, plan: { ...plan, sizing: { kind: "fixed", sizes: [60, 10] } } });
+  scheduler.step(begun(1, 1, 0, 1), 10);
+  scheduler.step(begun(1, 1, 10, 11), 200);
+  scheduler.step(ended(1, 1, 0, 10), 200);
+  const commands = [...scheduler.step(ended(2, 2, 60, 70), 200), ...scheduler.waitUntil(215)];
+  const [asked] = only("reclaim", commands);
+  if (asked === undefined) throw new Error("nothing was asked back");
+  return { scheduler, asked };
+}
+
+describe("when the input is used up", () => {
+  test("an idle Task Manager's part is asked back of the one that would end last, so that both end together", () => {
+    const { asked } = atTheEnd();
+    expect(asked).toMatchObject({ id: 1, assignment: 1 });
+    expect(asked.items).toBeGreaterThan(18);
+    expect(asked.items).toBeLessThan(26);
+  });
+
+  test("only what comes back moves, to the one it was meant for", () => {
+    const { scheduler, asked } = atTheEnd();
+    const commands = scheduler.step(returned(1, 1, "RECLAIMED", 60 - asked.items, 60), 240);
+    expect(only("assign", commands)).toMatchObject([{ id: 2, items: [60 - asked.items, 60], reversed: false }]);
+    expect(scheduler.counts).toMatchObject({ reclaimed: asked.items, copied: 0, running: 50 });
+  });
+
+  test("one request an assignment is under way", () => {
+    const { scheduler } = atTheEnd();
+    expect(only("reclaim", scheduler.waitUntil(400))).toEqual([]);
+  });
+
+  test("an answer without items moves nothing", () => {
+    const { scheduler } = atTheEnd();
+    expect(only("assign", scheduler.step(returned(1, 1, "RECLAIMED"), 240))).toEqual([]);
+    expect(scheduler.counts).toMatchObject({ reclaimed: 0, running: 50 });
+  });
+
+  test("what comes back for one that is lost meanwhile goes to another", () => {
+    const { scheduler, asked } = atTheEnd();
+    scheduler.step(lost(2), 230);
+    const commands = scheduler.step(returned(1, 1, "RECLAIMED", 60 - asked.items, 60), 240);
+    expect(only("assign", commands)).toEqual([]);
+    expect(scheduler.counts).toMatchObject({ waiting: asked.items, running: 50 - asked.items });
+  });
+
+  test("what was prefetched is the first to go", () => {
+    const prefetch = { supports: { prefetch: true, reclaim: true, cancel: true }, sizing: { kind: "fixed", sizes: [10] } } as const;
+    const scheduler = startedScheduler({ items: 40, taskManagers: 2, room: 2, plan: { ...plan, ...prefetch } });
+    scheduler.step(begun(1, 1, 0, 1), 10);
+    scheduler.step(ended(2, 3, 20, 30), 200);
+    const commands = [...scheduler.step(ended(2, 4, 30, 40), 400), ...scheduler.waitUntil(420)];
+    expect(only("reclaim", commands)[0]).toMatchObject({ id: 1, assignment: 2 });
+  });
+
+  test("everything behind an item that is stuck moves away", () => {
+    const scheduler = startedScheduler({ items: 20, taskManagers: 2, plan });
+    scheduler.step(begun(1, 1, 0, 1), 10);
+    scheduler.step(begun(2, 2, 10, 11), 10);
+    const commands = [...scheduler.step(ended(2, 2, 10, 20), 600), ...scheduler.waitUntil(620)];
+    expect(only("reclaim", commands)).toMatchObject([{ id: 1, assignment: 1, items: 9 }]);
+  });
+});
+
+describe("where nothing can be asked back", () => {
+  const blind: Partial<SchedulerPlan> = {
+    speculation: { kind: "remainder", maxExtraPercent: 50 },
+    supports: { prefetch: false, reclaim: false, cancel: false },
+    sizing: { kind: "fixed", sizes: [60, 10] },
+  };
+
+  test("a copy goes from the end backwards, and ends by itself", () => {
+    const scheduler = startedScheduler({ items: 70, taskManagers: 2, plan: blind });
+    scheduler.step(begun(1, 1, 10, 11), 200);
+    scheduler.step(ended(1, 1, 0, 10), 200);
+    const [copy] = only("assign", [...scheduler.step(ended(2, 2, 60, 70), 200), ...scheduler.waitUntil(220)]);
+    expect(copy).toMatchObject({ id: 2, reversed: true });
+    expect(copy?.items[1]).toBe(60);
+    // 1.2 times the half of what is left.
+    expect(countOf(copy?.items ?? [])).toBeGreaterThan(22);
+    expect(countOf(copy?.items ?? [])).toBeLessThan(31);
+    expect(copy?.notAfterMs).toBeGreaterThan(200 + 500 + 2 * 22 * 15);
+  });
+
+  test("one that is silent loses its items and keeps its place until it is heard of, and has ended them", () => {
+    const scheduler = startedScheduler({ items: 10, taskManagers: 1, plan: { ...blind, sizing: { kind: "fixed", sizes: [10] } } });
+    scheduler.step(begun(1, 1, 0, 1), 10);
+    const commands = scheduler.waitUntil(6100);
+    expect(only("release", commands)).toEqual([]);
+    expect(only("launch", commands)).toEqual([]);
+    expect(scheduler.counts).toMatchObject({ waiting: 10, running: 0, taskManagers: 1, losses: 1 });
+    expect(only("assign", scheduler.step(ended(1, 1, 0, 4), 7000))).toEqual([]);
+    expect(scheduler.counts).toMatchObject({ succeeded: 0, droppedReports: 4 });
+    expect(only("assign", scheduler.step({ kind: "task-manager-idle", id: 1 }, 7100))).toHaveLength(1);
+  });
+});
