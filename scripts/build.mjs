@@ -51,16 +51,34 @@ const nativeThread = await build({
   banner: { js: 'import { createRequire as __createRequire } from "node:module"; import { workerData as __data } from "node:worker_threads"; const require = __createRequire(__data.splitrunFile);' },
 });
 
-// The Task Manager travels alone to machines that have nothing of ours: all but the native packages is inside.
+const requireBanner = 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);';
+
+// As large as the rest, and needed by few jobs: every start of a Task Manager or one of its threads would read it.
+const s3Apart = {
+  name: "s3-apart",
+  setup({ onResolve }) {
+    onResolve({ filter: /\/s3\/sdk\.ts$/ }, () => ({ path: "./task-manager-s3.js", external: true }));
+  },
+};
+
+// The Task Manager travels alone to machines that have nothing of ours: all but the native packages is inside these two.
 await build({
   ...common,
   entryPoints: { "task-manager": "task-manager/main.ts" },
   outdir: dist,
-  plugins: [lazyNative],
+  plugins: [lazyNative, s3Apart],
   define: { ...common.define, __SPLITRUN_NATIVE_THREAD__: JSON.stringify(nativeThread.outputFiles[0].text) },
   minify: true,
   keepNames: true,
-  banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+  banner: { js: requireBanner },
+});
+await build({
+  ...common,
+  entryPoints: { "task-manager-s3": "task-manager/s3/sdk.ts" },
+  outdir: dist,
+  minify: true,
+  keepNames: true,
+  banner: { js: requireBanner },
 });
 // What is imported where it is needed stays in files of its own: in one file, its packages would be loaded at every start.
 await build({

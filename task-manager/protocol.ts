@@ -21,18 +21,23 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | { [key:
 export type Ranges = readonly number[];
 
 /**
- * `host:port` of an http(s) input, by which both sides name a host; null of anything else. By hand, since it runs
- * once an item.
+ * By which both sides name a host: `host:port` of an http(s) input, `s3:bucket` of one in S3; null of anything else. By
+ * hand, since it runs once an item.
  */
 export function hostOf(input: unknown): string | null {
   if (typeof input !== "string") return null;
   const start = input.startsWith("http://") ? 7 : input.startsWith("https://") ? 8 : -1;
-  if (start < 0) return null;
-  let end = start;
-  while (end < input.length && !isEndOfHost(input.charCodeAt(end))) end += 1;
+  if (start < 0) return input.startsWith("s3://") ? `s3:${input.slice(5, endOfHost(input, 5))}` : null;
+  const end = endOfHost(input, start);
   const authority = input.slice(start, end);
   const host = authority.slice(authority.lastIndexOf("@") + 1).toLowerCase();
   return host.includes(":", host.lastIndexOf("]") + 1) ? host : `${host}:${start === 7 ? 80 : 443}`;
+}
+
+function endOfHost(input: string, start: number): number {
+  let end = start;
+  while (end < input.length && !isEndOfHost(input.charCodeAt(end))) end += 1;
+  return end;
 }
 
 function isEndOfHost(code: number): boolean {
@@ -52,7 +57,7 @@ export const itemErrorCodes = [
   "INPUT_INVALID", "INPUT_SCHEME", "INPUT_NOT_FOUND", "INPUT_UNREADABLE", "INPUT_TOO_LARGE",
   "DOWNLOAD_DNS", "DOWNLOAD_CONNECT", "DOWNLOAD_TLS", "DOWNLOAD_PROXY", "DOWNLOAD_RESET", "DOWNLOAD_STATUS",
   "DOWNLOAD_TIMEOUT", "DOWNLOAD_IDLE", "DOWNLOAD_TOO_LARGE", "DOWNLOAD_REDIRECTS", "DOWNLOAD_EMPTY",
-  "DOWNLOAD_FORBIDDEN_ADDRESS", "DOWNLOAD_ENCODING",
+  "DOWNLOAD_FORBIDDEN_ADDRESS", "DOWNLOAD_ENCODING", "DOWNLOAD_CREDENTIALS",
   "DECODE_FORMAT", "DECODE_TRUNCATED", "DECODE_FAILED", "DECODE_TOO_MANY_PIXELS", "PREPROCESS_FAILED",
   "INFERENCE_FAILED", "POSTPROCESS_FAILED",
   "FUNCTION_THREW", "FUNCTION_RESULT", "RESULT_TOO_LARGE",
@@ -80,8 +85,15 @@ const downloadSpec = z.object({
   proxy: z.object({ http: z.string(), https: z.string(), noProxy: z.string() }),
   /** Extra certificate authorities, PEM. */
   certificateAuthorities: z.array(z.string()),
+  /** What of S3 cannot be said by the environment, in which the AWS SDK finds region, credentials and endpoint. */
+  s3: z.object({
+    requesterPays: z.boolean(),
+    /** null: wherever the environment overrides the endpoint. */
+    forcePathStyle: z.boolean().nullable(),
+  }),
 });
 export type DownloadSpec = z.infer<typeof downloadSpec>;
+export type S3Settings = DownloadSpec["s3"];
 
 const preprocessSpec = z.object({
   /** Decoding threads in one Task Manager. */
@@ -230,7 +242,7 @@ export type ReturnCause = (typeof returnCauses)[number];
 
 /** Counts since the report before; `waiting` and `inFlight` are of now. */
 const hostReport = z.object({
-  /** `host:port`. */
+  /** As `hostOf` names it. */
   host: z.string(),
   started: index,
   /** Answered, well or badly, in time and without asking for fewer requests. */
@@ -288,7 +300,7 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
     assignment: index,
     items: ranges,
     cause: z.enum(returnCauses),
-    /** `host:port` of HOST_BUSY, and how long it asked to be left alone. */
+    /** The host of HOST_BUSY, as `hostOf` names it, and how long it asked to be left alone. */
     host: z.string().optional(),
     retryAfterMs: z.number().nonnegative().optional(),
   }),

@@ -76,6 +76,24 @@ describe("the arrows point down", () => {
     for (const word of ["results.jsonl", "createScheduler", "commander", "SplitrunError"]) expect(bundle).not.toContain(word);
   });
 
+  test("the AWS SDK is loaded by nothing but the first use of it", async () => {
+    const loaded = new Set<string>();
+    const load = async (file: string): Promise<void> => {
+      if (loaded.has(file)) return;
+      loaded.add(file);
+      const text = await readFile(path.join(root, "dist", file), "utf8");
+      for (const [, name = ""] of text.matchAll(/(?:\bfrom|^import)\s*"([^"]+)"/gm)) {
+        if (name.startsWith("./")) await load(name.slice(2));
+        else loaded.add(name);
+      }
+    };
+    for (const entry of ["cli.js", "index.js", "task-manager.js"]) await load(entry);
+    expect([...loaded]).toContain("zod");
+    expect([...loaded].filter((name) => name.includes("aws") || name.includes("s3"))).toEqual([]);
+    const holdsSdk = async (file: string): Promise<boolean> => (await readFile(path.join(root, "dist", file), "utf8")).includes("AwsRestXmlProtocol");
+    expect([await holdsSdk("task-manager-s3.js"), await holdsSdk("task-manager.js")]).toEqual([true, false]);
+  });
+
   test("the scheduler has no clock, no input or output and no chance of its own", async () => {
     const files = (await readdir(path.join(root, "orchestrator/scheduler"))).filter((name) => name.endsWith(".ts"));
     for (const name of files) {

@@ -20,9 +20,9 @@ export interface JobFlags {
 /** Flags that stand for a part of the job; what the job file says gives way to them. */
 export function addJobFlags(command: Command): Command {
   return command
-    .option("-i, --input <list>", "list of images: a file (text, .csv, .jsonl, .parquet), a folder, a glob, or - for stdin")
+    .option("-i, --input <list>", "list of images: a file (text, .csv, .jsonl, .parquet), a folder or a glob, here or as s3://bucket/…, or - for stdin")
     .option("--column <name>", "column or field of the list that holds the image")
-    .option("-m, --model <file>", "ONNX model: a path or an http(s) URL")
+    .option("-m, --model <file>", "ONNX model: a path, or an http(s) or s3:// URL")
     .option("--labels <file>", "names of the model's classes, one a line")
     .option("--preset <name>", "preprocessing: torchvision-imagenet (default), off-sample or fast")
     .option("-o, --output <directory>", "directory for the results; without it they are printed")

@@ -2,7 +2,7 @@ import type { InputSpec } from "../jobs/types.ts";
 import { readFileBytes } from "./bytes.ts";
 import { Lines } from "./lines.ts";
 import type { OpenSourceOptions } from "./open-source.ts";
-import { openSource, refuseS3 } from "./open-source.ts";
+import { isS3, openSource } from "./open-source.ts";
 import { openParquet, parquetFile, rowsOf } from "./parquet.ts";
 import { statSourceFile } from "./source-file.ts";
 
@@ -16,7 +16,6 @@ const chunkBytes = 262_144;
  * @throws SplitrunError as `openSource` does
  */
 export async function countItems(spec: InputSpec, options: OpenSourceOptions): Promise<number | null> {
-  refuseS3(spec, options);
   const counted = await countWhole(spec, options);
   return counted === null || spec.limit === null ? counted : Math.min(counted, spec.limit);
 }
@@ -24,6 +23,7 @@ export async function countItems(spec: InputSpec, options: OpenSourceOptions): P
 async function countWhole(spec: InputSpec, options: OpenSourceOptions): Promise<number | null> {
   if (typeof spec.from !== "string") return spec.from.length;
   if (spec.from === "-") return null;
+  if (isS3(spec.from)) return spec.format === "parquet" ? countRowsInS3(spec.from, options) : countByReading(spec, options);
   switch (spec.format) {
     case "text":
     case "jsonl":
@@ -52,6 +52,16 @@ async function countLines(path: string, format: string, limit: number | null): P
     return count;
   } finally {
     await lines.close();
+  }
+}
+
+async function countRowsInS3(from: string, { s3 }: OpenSourceOptions): Promise<number> {
+  const [{ countS3ParquetRows }, { connectS3 }] = await Promise.all([import("./s3-source.ts"), import("../jobs/s3.ts")]);
+  const client = await connectS3(s3);
+  try {
+    return await countS3ParquetRows(client, from);
+  } finally {
+    client.close();
   }
 }
 

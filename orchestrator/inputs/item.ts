@@ -5,7 +5,7 @@ import type { SourceItem } from "./types.ts";
 
 /** What an item's value has to be, and what its place in the source is called. */
 export interface ItemRules {
-  /** `image`: a string, a URL or a path; a relative path is taken to be relative to `directory`. */
+  /** `image`: a string, a URL or a path; a relative path is taken to be relative to `directory`, in S3 any that is no URL. */
   readonly itemKind: "image" | "value";
   /** Absolute, or `s3://bucket/prefix/`, to which a key is added as it stands. */
   readonly directory: string;
@@ -81,11 +81,11 @@ function failed(input: string, code: ItemErrorCode, message: string): SourceItem
   return { input, error: { code, message } };
 }
 
-/** URLs stay as they are; relative paths become absolute. */
+/** URLs stay as they are; relative paths become absolute, and keys URLs. */
 function toLocation(text: string, directory: string): string {
-  if (isAbsolute(text) || webUrl.test(text)) return text;
+  if (webUrl.test(text)) return text;
   if (directory.startsWith("s3://")) return directory + text;
-  return join(directory, text);
+  return isAbsolute(text) ? text : join(directory, text);
 }
 
 function isTooLarge(value: JsonValue): boolean {

@@ -1,5 +1,6 @@
 import { dirname } from "node:path";
 import { SplitrunError } from "../errors.ts";
+import type { S3Settings } from "../../task-manager/protocol.ts";
 import type { InputSpec } from "../jobs/types.ts";
 import { readFileBytes, readStreamBytes } from "./bytes.ts";
 import { openFolderSource, openGlobSource } from "./files.ts";
@@ -16,7 +17,9 @@ import type { ItemSource, SourceIdentity } from "./types.ts";
 export interface OpenSourceOptions {
   /** Absolute. Relative paths of a list in the job and of standard input are relative to it. */
   readonly baseDir: string;
+  /** What is no URL in a list is a key of it; null: a path. */
   readonly bucket: string | null;
+  readonly s3: S3Settings;
   readonly stdin: NodeJS.ReadableStream;
   /** `image`: items are URLs or paths, and a relative path is relative to the directory of the file it stands in. */
   readonly itemKind: "image" | "value";
@@ -27,36 +30,29 @@ export interface OpenSourceOptions {
  * one directory). What is wrong with one item becomes that item's `error`; what is wrong with all of them is thrown,
  * as early as the beginning of the file tells it.
  *
- * @throws SplitrunError NOT_BUILT_YET, INPUT_NOT_FOUND, INPUT_IS_FOLDER, INPUT_IS_FILE, INPUT_UNREADABLE,
+ * @throws SplitrunError INPUT_NOT_FOUND, INPUT_IS_FOLDER, INPUT_IS_FILE, INPUT_UNREADABLE,
  *   INPUT_FORMAT, INPUT_COLUMN
  */
 export async function openSource(spec: InputSpec, options: OpenSourceOptions): Promise<ItemSource> {
-  refuseS3(spec, options);
   const source = await openWhole(spec, options);
   return spec.limit === null ? source : limited(source, spec.limit);
 }
 
 async function openWhole(spec: InputSpec, options: OpenSourceOptions): Promise<ItemSource> {
-  const { itemKind, baseDir } = options;
-  if (typeof spec.from !== "string") {
-    return openListSource(spec.from, spec, { itemKind, directory: baseDir, unit: "item" });
-  }
+  if (typeof spec.from !== "string") return openListSource(spec.from, spec, rulesOf(options, options.baseDir, "item"));
   if (spec.from === "-") return openStdin(spec, options);
+  if (isS3(spec.from)) return openInS3(spec.from, spec, options);
   switch (spec.format) {
     case "glob":
       return openGlobSource(spec.from);
     case "folder":
       return openFolderSource(spec.from);
     case "parquet":
-      return openParquetSource(await parquetFile(await statSourceFile(spec.from, spec.format)), spec, {
-        itemKind,
-        directory: dirname(spec.from),
-        unit: "row",
-      });
+      return openParquetSource(await parquetFile(await statSourceFile(spec.from, spec.format)), spec, rulesOf(options, dirname(spec.from), "row"));
     case "text":
     case "csv":
     case "jsonl":
-      return openTextFile(spec.from, spec.format, { spec, rules: { itemKind, directory: dirname(spec.from), unit: "line" } });
+      return openTextFile(spec.from, spec.format, { spec, rules: rulesOf(options, dirname(spec.from), "line") });
     case "stdin":
     case "list":
       throw new SplitrunError(`input.format ${spec.format} does not go with the path ${spec.from}`, {
@@ -67,15 +63,34 @@ async function openWhole(spec: InputSpec, options: OpenSourceOptions): Promise<I
   }
 }
 
-export function refuseS3(spec: InputSpec, options: OpenSourceOptions): void {
-  const s3Prefix = typeof spec.from === "string" && spec.from.startsWith("s3://");
-  if (!s3Prefix && options.bucket === null) return;
-  const field = s3Prefix ? "input" : "bucket";
-  throw new SplitrunError(`${field}: items in S3 are not supported yet; give http(s) URLs (presigned ones too) or local files`, {
-    code: "NOT_BUILT_YET",
-    field,
-    value: s3Prefix ? spec.from : options.bucket,
-  });
+function rulesOf({ itemKind, bucket }: OpenSourceOptions, directory: string, unit: ItemRules["unit"]): ItemRules {
+  return { itemKind, directory: bucket === null ? directory : `s3://${bucket}/`, unit };
+}
+
+export function isS3(from: string): boolean {
+  return /^s3:\/\//i.test(from);
+}
+
+/** Nothing of it is loaded before. */
+async function openInS3(from: string, spec: InputSpec, options: OpenSourceOptions): Promise<ItemSource> {
+  const [{ openS3Source }, { connectS3 }] = await Promise.all([import("./s3-source.ts"), import("../jobs/s3.ts")]);
+  const client = await connectS3(options.s3);
+  try {
+    const source = await openS3Source(from, spec, { client, itemKind: options.itemKind, bucket: options.bucket });
+    return {
+      identity: source.identity,
+      rereadable: source.rereadable,
+      read: (count) => source.read(count),
+      remaining: () => source.remaining(),
+      async close() {
+        await source.close();
+        client.close();
+      },
+    };
+  } catch (error) {
+    client.close();
+    throw error;
+  }
 }
 
 interface TextOptions {
@@ -96,7 +111,7 @@ async function openTextFile(path: string, format: TextFormat, options: TextOptio
 }
 
 function openStdin(spec: InputSpec, options: OpenSourceOptions): ItemSource {
-  const rules: ItemRules = { itemKind: options.itemKind, directory: options.baseDir, unit: "line" };
+  const rules = rulesOf(options, options.baseDir, "line");
   const identity: SourceIdentity = { kind: "stdin", from: "-", size: null, modifiedMs: null };
   return openStdinSource({
     bytes: readStreamBytes(options.stdin, "-"),

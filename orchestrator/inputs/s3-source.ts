@@ -3,7 +3,7 @@ import type { S3Client, S3Place } from "../../task-manager/s3-client.ts";
 import { SplitrunError } from "../errors.ts";
 import type { InputSpec } from "../jobs/types.ts";
 import type { ItemRules } from "./item.ts";
-import { openParquetSource } from "./parquet.ts";
+import { openParquet, openParquetSource, rowsOf } from "./parquet.ts";
 import { openS3Folder, openS3Glob } from "./s3-listing.ts";
 import { readS3Bytes, s3ParquetInput, statS3Object } from "./s3-object.ts";
 import type { TextFormat } from "./stdin.ts";
@@ -22,8 +22,7 @@ export interface S3SourceOptions {
  * @throws SplitrunError INPUT_NOT_FOUND, INPUT_UNREADABLE, INPUT_FORMAT, INPUT_COLUMN
  */
 export async function openS3Source(from: string, spec: InputSpec, options: S3SourceOptions): Promise<ItemSource> {
-  const place = parseS3Url(from);
-  if (place === null) throw wrong(from, "is not of the form s3://bucket/key");
+  const place = placeOf(from);
   const { client } = options;
   switch (spec.format) {
     case "folder":
@@ -42,6 +41,18 @@ export async function openS3Source(from: string, spec: InputSpec, options: S3Sou
     case "list":
       throw wrong(from, `does not go with the format ${spec.format}`);
   }
+}
+
+/** By what its end says. */
+export async function countS3ParquetRows(client: S3Client, from: string): Promise<number> {
+  const object = await statS3Object(client, placeOf(from));
+  return rowsOf((await openParquet(s3ParquetInput(client, object))).metadata);
+}
+
+function placeOf(from: string): S3Place {
+  const place = parseS3Url(from);
+  if (place === null) throw wrong(from, "is not of the form s3://bucket/key");
+  return place;
 }
 
 async function openText(place: S3Place, format: TextFormat, spec: InputSpec, options: S3SourceOptions): Promise<ItemSource> {

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
-import type { Artifact, DownloadSpec, FunctionTask, InferenceTask, JsonValue, TaskSpec } from "../../task-manager/protocol.ts";
+import type { Artifact, DownloadSpec, FunctionTask, InferenceTask, JsonValue, S3Settings, TaskSpec } from "../../task-manager/protocol.ts";
 import { SplitrunError } from "../errors.ts";
+import type { BundledModule } from "./bundle.ts";
 import { openContentCache, type CachedFile, type ContentCache } from "./content-cache.ts";
 import { withoutSecrets } from "./job-error.ts";
 import { nearestFile, schemeOf } from "./paths.ts";
@@ -26,6 +27,7 @@ export interface PrepareOptions {
 /** A model larger than this is a mistake, or somebody's attack. */
 const modelBytesMax = 8 * 2 ** 30;
 const modelTimeoutMs = 3_600_000;
+const moduleBytesMax = 100_000_000;
 /** Labels travel in a message. */
 const labelBytesMax = 10_000_000;
 const certificateBytesMax = 1_000_000;
@@ -35,15 +37,19 @@ const certificateBytesMax = 1_000_000;
  * @throws SplitrunError MODEL_NOT_FOUND, MODEL_UNREADABLE, MODEL_DOWNLOAD, MODULE_NOT_FOUND, MODULE_INVALID,
  *   LABELS_NOT_FOUND, LABELS_INVALID, CERTIFICATE_NOT_FOUND, CACHE_UNUSABLE …
  */
-export async function prepareArtifacts({ task }: ResolvedJob, { cacheDir, environment = process.env }: PrepareOptions): Promise<PreparedArtifacts> {
+export async function prepareArtifacts({ task, s3 }: ResolvedJob, { cacheDir, environment = process.env }: PrepareOptions): Promise<PreparedArtifacts> {
   const cache = await openContentCache(cacheDir);
-  return task.kind === "function" ? prepareFunction(task, cache) : prepareInference(task, cache, environment);
+  return task.kind === "function" ? prepareFunction(task, { cache, s3 }) : prepareInference(task, { cache, s3 }, environment);
 }
 
-async function prepareFunction(task: ResolvedFunctionTask, cache: ContentCache): Promise<PreparedArtifacts> {
-  await requireFile(task.module, "task.module", "MODULE");
-  const { bundleModule } = await import("./bundle.ts");
-  const { code, normalised, exports } = await bundleModule(task.module);
+interface Sources {
+  readonly cache: ContentCache;
+  readonly s3: S3Settings;
+}
+
+async function prepareFunction(task: ResolvedFunctionTask, sources: Sources): Promise<PreparedArtifacts> {
+  const { cache } = sources;
+  const { code, normalised, exports } = schemeOf(task.module) === null ? await bundleOfFile(task.module) : await bundleInS3(task.module, sources);
   if (!exports.includes("default")) {
     const found = exports.length === 0 ? "nothing" : exports.join(", ");
     throw new SplitrunError(
@@ -61,10 +67,28 @@ async function prepareFunction(task: ResolvedFunctionTask, cache: ContentCache):
   return { task: spec, artifacts: filesOf(file), fingerprint: fingerprintOf({ kind: "function", module: sha256(normalised) }) };
 }
 
-async function prepareInference(task: ResolvedInferenceTask, cache: ContentCache, environment: Environment): Promise<PreparedArtifacts> {
-  const download = await completeDownload(task.download, environment);
-  const labels = typeof task.labels === "string" ? await readLabels(task.labels) : (task.labels && [...task.labels]);
-  const model = schemeOf(task.model) === null ? await modelOfFile(task.model, cache) : await modelOfUrl(task.model, download, cache);
+async function bundleOfFile(module: string): Promise<BundledModule> {
+  await requireFile(module, "task.module", "MODULE");
+  const { bundleModule } = await import("./bundle.ts");
+  return bundleModule(module);
+}
+
+/** Bundled from its copy in the cache, whose place is the same each time. */
+async function bundleInS3(url: string, sources: Sources): Promise<BundledModule> {
+  const ending = /\.[cm]?[jt]s$/.exec(url)?.[0] ?? ".mjs";
+  const { path: copy } = await keptOfS3(url, { ...sources, field: "task.module", kind: "MODULE", bytesMax: moduleBytesMax, ending });
+  const { bundleModule } = await import("./bundle.ts");
+  return bundleModule(copy).catch((cause: unknown) => {
+    if (!(cause instanceof SplitrunError)) throw cause;
+    const message = `${cause.message.replaceAll(copy, url)}; a module in S3 must have all that it imports inside: bundle it first`;
+    throw new SplitrunError(message, { code: cause.code, field: "task.module", value: url, cause });
+  });
+}
+
+async function prepareInference(task: ResolvedInferenceTask, sources: Sources, environment: Environment): Promise<PreparedArtifacts> {
+  const download = await completeDownload(task.download, sources.s3, environment);
+  const labels = typeof task.labels === "string" ? await readLabels(task.labels, sources) : (task.labels && [...task.labels]);
+  const model = await modelOf(task.model, download, sources);
   const spec: InferenceTask = {
     kind: "inference",
     model: model.artifact,
@@ -87,6 +111,27 @@ interface Model {
   readonly file: CachedFile;
 }
 
+function modelOf(model: string, download: DownloadSpec, sources: Sources): Promise<Model> {
+  switch (schemeOf(model)) {
+    case null:
+      return modelOfFile(model, sources.cache);
+    case "s3":
+      return modelInS3(model, sources);
+    default:
+      return modelOfUrl(model, download, sources.cache);
+  }
+}
+
+async function modelInS3(url: string, sources: Sources): Promise<Model> {
+  const file = await keptOfS3(url, { ...sources, field: "task.model", kind: "MODEL", bytesMax: modelBytesMax, ending: ".onnx" });
+  return { artifact: artifactOf(file, modelName(path.posix.basename(url))), file };
+}
+
+/** A name that can be shown, and ends as those who load it expect. */
+function modelName(basename: string): string {
+  return /^[\w.-]{1,100}\.onnx$/.test(basename) ? basename : "model.onnx";
+}
+
 async function modelOfFile(model: string, cache: ContentCache): Promise<Model> {
   await requireFile(model, "task.model", "MODEL");
   const file = await cache.keepFile(model).catch((cause: unknown) => {
@@ -97,8 +142,7 @@ async function modelOfFile(model: string, cache: ContentCache): Promise<Model> {
 
 async function modelOfUrl(url: string, download: DownloadSpec, cache: ContentCache): Promise<Model> {
   const { createHttpClient } = await import("../../task-manager/http-client.ts");
-  const basename = path.posix.basename(new URL(url).pathname);
-  const name = /^[\w.-]{1,100}\.onnx$/.test(basename) ? basename : "model.onnx";
+  const name = modelName(path.posix.basename(new URL(url).pathname));
   try {
     // The items' headers may hold a token that is none of the model's host's business.
     const client = createHttpClient({ ...download, headers: {} });
@@ -117,7 +161,7 @@ async function modelOfUrl(url: string, download: DownloadSpec, cache: ContentCac
   }
 }
 
-async function completeDownload({ perHost: _perHost, ...download }: ResolvedDownload, environment: Environment): Promise<DownloadSpec> {
+async function completeDownload({ perHost: _perHost, ...download }: ResolvedDownload, s3: S3Settings, environment: Environment): Promise<DownloadSpec> {
   const variable = (name: string) => environment[name.toLowerCase()] ?? environment[name] ?? "";
   const certificateAuthorities: string[] = [];
   for (const [at, file] of download.certificateAuthorities.entries()) {
@@ -128,12 +172,17 @@ async function completeDownload({ perHost: _perHost, ...download }: ResolvedDown
     headers: dereferenced(download.headers, environment),
     proxy: { http: variable("HTTP_PROXY"), https: variable("HTTPS_PROXY"), noProxy: variable("NO_PROXY") },
     certificateAuthorities,
+    s3,
   };
 }
 
 /** One label a line; the line's number from 0 is the class. */
-async function readLabels(file: string): Promise<string[]> {
-  const text = await readSmallFile(file, "task.postprocess.labels", "LABELS", labelBytesMax);
+async function readLabels(file: string, sources: Sources): Promise<string[]> {
+  const field = "task.postprocess.labels";
+  const here = schemeOf(file) === null
+    ? file
+    : (await keptOfS3(file, { ...sources, field, kind: "LABELS", bytesMax: labelBytesMax, ending: ".txt" })).path;
+  const text = await readSmallFile(here, field, "LABELS", labelBytesMax);
   const labels = text.replace(/^\uFEFF/, "").replace(/(\r?\n)+$/, "").split(/\r?\n/);
   if (labels.length > 1 || labels[0] !== "") return labels;
   throw new SplitrunError(`task.postprocess.labels: ${file} is empty; write one label a line`, { code: "LABELS_INVALID", field: "task.postprocess.labels", value: file });
@@ -141,11 +190,40 @@ async function readLabels(file: string): Promise<string[]> {
 
 type Kind = "MODEL" | "MODULE" | "LABELS" | "CERTIFICATE";
 
+interface KeepOptions extends Sources {
+  readonly field: string;
+  readonly kind: Kind;
+  readonly bytesMax: number;
+  readonly ending: string;
+}
+
+/** A copy in the cache; the object is not read again until it is another one. */
+async function keptOfS3(url: string, { cache, s3, field, kind, bytesMax, ending }: KeepOptions): Promise<CachedFile> {
+  const [{ connectS3, downloadS3Object }, { S3Failure, parseS3Url }] = await Promise.all([import("./s3.ts"), import("../../task-manager/s3-client.ts")]);
+  const place = parseS3Url(url);
+  if (place === null) throw new TypeError(`${field}: ${url} passed the check and is no s3 URL`);
+  const client = await connectS3(s3);
+  try {
+    const stat = await client.head(place);
+    if (stat === null) throw new SplitrunError(`${field}: ${url} does not exist; check bucket and key, and account and endpoint in use`, { code: `${kind}_NOT_FOUND`, field, value: url });
+    if (stat.bytes > bytesMax) throw tooLarge({ kind, field, file: url, bytes: stat.bytes, bytesMax });
+    return await cache.keepVersion({ name: url, version: stat.etag, bytes: stat.bytes }, ending, (file) => downloadS3Object(client, place, stat, file));
+  } catch (cause) {
+    if (!(cause instanceof S3Failure)) throw cause;
+    const code = cause.code === "S3_NO_SUCH_KEY" || cause.code === "S3_NO_SUCH_BUCKET" ? "NOT_FOUND" : "UNREADABLE";
+    throw new SplitrunError(`${field}: ${cause.message}`, { code: `${kind}_${code}`, field, value: url, cause });
+  } finally {
+    client.close();
+  }
+}
+
+function tooLarge({ kind, field, file, bytes, bytesMax }: { readonly kind: Kind; readonly field: string; readonly file: string; readonly bytes: number; readonly bytesMax: number }): SplitrunError {
+  return new SplitrunError(`${field}: ${file} has ${bytes} bytes; allowed: up to ${bytesMax}`, { code: `${kind}_INVALID`, field, value: file });
+}
+
 async function readSmallFile(file: string, field: string, kind: Kind, bytesMax: number): Promise<string> {
   const bytes = await requireFile(file, field, kind);
-  if (bytes > bytesMax) {
-    throw new SplitrunError(`${field}: ${file} has ${bytes} bytes; allowed: up to ${bytesMax}`, { code: `${kind}_INVALID`, field, value: file });
-  }
+  if (bytes > bytesMax) throw tooLarge({ kind, field, file, bytes, bytesMax });
   return readFile(file, "utf8").catch((cause: unknown) => {
     throw unreadable(kind, field, file, cause);
   });

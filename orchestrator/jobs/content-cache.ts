@@ -31,8 +31,12 @@ export interface ContentCache {
   keepFile(file: string): Promise<CachedFile>;
   keepText(text: string, ending: string): Promise<CachedFile>;
   /** Keeps what `write` writes to the path it is given. */
-  keepWritten(ending: string, write: (file: string) => Promise<{ readonly sha256: string; readonly bytes: number }>): Promise<CachedFile>;
+  keepWritten(ending: string, write: WriteFile): Promise<CachedFile>;
+  /** The same, once a version of what goes by that name. */
+  keepVersion(source: { readonly name: string; readonly version: string; readonly bytes: number }, ending: string, write: WriteFile): Promise<CachedFile>;
 }
+
+type WriteFile = (file: string) => Promise<{ readonly sha256: string; readonly bytes: number }>;
 
 /** @throws SplitrunError CACHE_UNUSABLE */
 export async function openContentCache(directory: string): Promise<ContentCache> {
@@ -40,7 +44,18 @@ export async function openContentCache(directory: string): Promise<ContentCache>
   await pruneCache(directory);
   const placeOf = (sha256: string, ending: string) => path.join(directory, sha256 + ending);
 
-  async function keepWritten(ending: string, write: (file: string) => Promise<{ readonly sha256: string; readonly bytes: number }>): Promise<CachedFile> {
+  const noteOf = (name: string) => path.join(directory, "index", `${createHash("sha256").update(name).digest("hex")}.json`);
+
+  /** null: it is not there any more, or another one. */
+  async function kept(note: string, { text, bytes }: Pick<Identity, "text" | "bytes">, ending: string): Promise<CachedFile | null> {
+    const known = await knownHash(note, text);
+    if (known === null) return null;
+    const place = placeOf(known, ending);
+    await Promise.all([noteUse(note), noteUse(place)]);
+    return (await sizeOf(place)) === bytes ? { sha256: known, bytes, path: place } : null;
+  }
+
+  async function keepWritten(ending: string, write: WriteFile): Promise<CachedFile> {
     const temporary = path.join(directory, `.${randomBytes(8).toString("hex")}.tmp`);
     try {
       const { sha256, bytes } = await write(temporary);
@@ -63,20 +78,25 @@ export async function openContentCache(directory: string): Promise<ContentCache>
     }),
     async keepFile(file) {
       const identity = await identityOf(file);
-      const note = path.join(directory, "index", `${createHash("sha256").update(file).digest("hex")}.json`);
-      const known = await knownHash(note, identity.text);
-      const place = known === null ? null : placeOf(known, path.extname(file));
-      if (known !== null && place !== null) {
-        await Promise.all([noteUse(note), noteUse(place)]);
-        if ((await sizeOf(place)) === identity.bytes) return { sha256: known, bytes: identity.bytes, path: place };
-      }
+      const note = noteOf(file);
+      const known = await kept(note, identity, path.extname(file));
+      if (known !== null) return known;
 
-      const kept = await keepWritten(path.extname(file), (temporary) => copyHashed(file, temporary));
+      const copy = await keepWritten(path.extname(file), (temporary) => copyHashed(file, temporary));
       if ((await identityOf(file)).text !== identity.text) {
         throw new SplitrunError(`${file} changed while it was read; start again once it is complete`, { code: "FILE_CHANGED", value: file });
       }
-      await noteHash(note, identity, kept.sha256);
-      return kept;
+      // A change right after reading could leave size and time as they were (as in git's index): young files are not noted.
+      if (Date.now() - identity.modifiedMs >= settledMs) await noteHash(note, identity.text, copy.sha256);
+      return copy;
+    },
+    async keepVersion({ name, version, bytes }, ending, write) {
+      const note = noteOf(name);
+      const known = await kept(note, { text: version, bytes }, ending);
+      if (known !== null) return known;
+      const copy = await keepWritten(ending, write);
+      await noteHash(note, version, copy.sha256);
+      return copy;
     },
   };
 }
@@ -126,13 +146,11 @@ async function identityOf(file: string): Promise<Identity> {
   return { text: [dev, ino, size, mtimeNs, ctimeNs].join(":"), bytes: Number(size), modifiedMs: Number(mtimeMs) };
 }
 
-/** A change right after reading could leave size and time as they were (as in git's index): young files are not noted. */
 const settledMs = 2000;
 
-async function noteHash(note: string, { text, modifiedMs }: Identity, sha256: string): Promise<void> {
-  if (Date.now() - modifiedMs < settledMs) return;
+async function noteHash(note: string, identity: string, sha256: string): Promise<void> {
   const temporary = `${note}.${randomBytes(6).toString("hex")}.tmp`;
-  await writeFile(temporary, JSON.stringify({ identity: text, sha256 }), { mode: 0o600 });
+  await writeFile(temporary, JSON.stringify({ identity, sha256 }), { mode: 0o600 });
   await rename(temporary, note);
 }
 

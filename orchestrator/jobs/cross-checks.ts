@@ -3,6 +3,7 @@ import { shown, type Problem } from "./job-error.ts";
 import { schemeOf } from "./paths.ts";
 import { presetNamed, presetNames } from "./preset-named.ts";
 import { isPlainObject, valueAt } from "./problems.ts";
+import { parseS3Url } from "../../task-manager/s3-client.ts";
 
 export const presetDefault = "torchvision-imagenet";
 
@@ -11,7 +12,7 @@ export const heartbeatDefaults = { reportMs: 250, everyMs: 2000, timeoutMs: 6000
 
 /** What no field alone can say. Looks only at values of the right type: the others are the schema's to complain about. */
 export function crossChecks(job: unknown): readonly Problem[] {
-  return [...heartbeat(job), ...faults(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...inputFormat(job)];
+  return [...heartbeat(job), ...faults(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...inputFormat(job), ...bucket(job)];
 }
 
 function* heartbeat(job: unknown): Iterable<Problem> {
@@ -46,10 +47,10 @@ function nobodyNoticesSilence(job: unknown): boolean {
 }
 
 function* addresses(job: unknown): Iterable<Problem> {
-  yield* addressed(job, ["input", "input.from"], [], "a path, a glob, a folder, -, or a list of items; one URL is a list: [URL]");
+  yield* addressed(job, ["input", "input.from"], ["s3"], "a path, a glob, a folder, an s3:// URL, -, or a list of items; one http(s) URL is a list: [URL]");
   yield* addressed(job, ["output", "output.to"], [], "print, or the path of a directory");
-  yield* addressed(job, ["task.model"], ["http", "https"], "a path, or an http(s) URL");
-  yield* addressed(job, ["task.module", "task.postprocess.labels"], [], "a path");
+  yield* addressed(job, ["task.model"], ["http", "https", "s3"], "a path, or an http(s) or s3:// URL");
+  yield* addressed(job, ["task.module", "task.postprocess.labels"], ["s3"], "a path, or an s3:// URL");
 }
 
 function* addressed(job: unknown, fields: readonly string[], schemes: readonly string[], allowed: string): Iterable<Problem> {
@@ -58,7 +59,21 @@ function* addressed(job: unknown, fields: readonly string[], schemes: readonly s
     if (typeof value !== "string") continue;
     const scheme = schemeOf(value);
     if (scheme !== null && !schemes.includes(scheme)) yield problem(job, field, value, allowed);
+    else if (scheme === "s3") yield* inS3(job, field, value);
     else if (scheme !== null && !URL.canParse(value)) yield problem(job, field, value, "a well-formed URL");
+  }
+}
+
+/** The objects of a bucket can be the input; all else is one object. */
+function* inS3(job: unknown, field: string, value: string): Iterable<Problem> {
+  const place = parseS3Url(value);
+  if (place === null || (place.key === "" && !field.startsWith("input"))) yield problem(job, field, value, "s3://bucket/key");
+}
+
+function* bucket(job: unknown): Iterable<Problem> {
+  const value = valueAt(job, "bucket");
+  if (typeof value === "string" && valueAt(job, "task.kind") === "function") {
+    yield problem(job, "bucket", value, "none with a function, whose items are values; give it whole URLs");
   }
 }
 
@@ -110,7 +125,7 @@ function* inputFormat(job: unknown): Iterable<Problem> {
   if (typeof format !== "string" || (typeof from !== "string" && !Array.isArray(from))) return;
   const [what, allowed] = Array.isArray(from)
     ? ["a list", ["list"]]
-    : from === "-" ? ["stdin", ["stdin", "text", "csv", "jsonl"]] : ["a path", ["text", "csv", "jsonl", "parquet", "glob", "folder"]];
+    : from === "-" ? ["stdin", ["stdin", "text", "csv", "jsonl"]] : [schemeOf(from) === "s3" ? "an s3:// URL" : "a path", ["text", "csv", "jsonl", "parquet", "glob", "folder"]];
   if (!allowed.includes(format)) yield problem(job, "input.format", format, `${allowed.join(", ")} for ${what}`);
 }
 

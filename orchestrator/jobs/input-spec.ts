@@ -1,9 +1,10 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
+import { parseS3Url } from "../../task-manager/s3-client.ts";
 import { SplitrunError } from "../errors.ts";
 import { JobInvalidError } from "./job-error.ts";
 import type { Ledger } from "./ledger.ts";
-import { looksLikeGlob, nearestFile } from "./paths.ts";
+import { looksLikeGlob, nearestFile, schemeOf } from "./paths.ts";
 import type { Job, JobInput } from "./schema.ts";
 import type { InputSpec } from "./types.ts";
 
@@ -28,6 +29,7 @@ export async function resolveInput(job: Job, ledger: Ledger): Promise<InputSpec>
   const given = asObject(job.input);
   const { format, rule } = given.format === undefined ? await formatOf(given.from) : { format: given.format, rule: ledger.originOf("input.format") };
   checkColumns(given, format);
+  checkBucket(job.bucket ?? null, format);
   ledger.note("input.from", typeof given.from === "string" ? given.from : `${given.from.length} items`, ledger.originOf("input.from"));
   ledger.note("input.format", format, rule);
   return {
@@ -44,14 +46,31 @@ function asObject(input: Job["input"]): JobInput {
   return typeof input === "string" || Array.isArray(input) ? { from: input } : (input as JobInput);
 }
 
-async function formatOf(from: JobInput["from"]): Promise<{ readonly format: Format; readonly rule: string }> {
+interface Found {
+  readonly format: Format;
+  readonly rule: string;
+}
+
+async function formatOf(from: JobInput["from"]): Promise<Found> {
   if (typeof from !== "string") return { format: "list", rule: "items in the job" };
   if (from === "-") return { format: "stdin", rule: "standard input" };
+  if (schemeOf(from) === "s3") return formatInS3(from);
   const found = await stat(from).catch(() => null);
   if (found === null && looksLikeGlob(from)) return { format: "glob", rule: "a pattern" };
   if (found === null) throw await notFound(from);
   if (found.isDirectory()) return { format: "folder", rule: "a directory" };
-  const ending = path.extname(from.toLowerCase().replace(/\.gz$/, ""));
+  return formatOfFile(from);
+}
+
+/** By the name alone: a name without a / at its end is an object. */
+function formatInS3(url: string): Found {
+  const key = parseS3Url(url)?.key ?? "";
+  if (key === "" || key.endsWith("/")) return { format: "folder", rule: "the objects below a prefix" };
+  return looksLikeGlob(key) ? { format: "glob", rule: "a pattern" } : formatOfFile(key);
+}
+
+function formatOfFile(file: string): Found {
+  const ending = path.posix.extname(file.toLowerCase().replace(/\.gz$/, ""));
   return { format: formatOfEnding[ending] ?? "text", rule: ending === "" ? "default" : `the file's ending ${ending}` };
 }
 
@@ -68,4 +87,12 @@ function checkColumns(given: JobInput, format: Format): void {
     message: `${JSON.stringify(given[name])} is not allowed: input of format ${format} has no columns or fields; allowed with: ${withColumns.join(", ")}`,
   }));
   if (problems.length > 0) throw new JobInvalidError(problems);
+}
+
+/** A bucket's keys stand in lists; whoever names a folder beside it may have meant the bucket's. */
+function checkBucket(bucket: string | null, format: Format): void {
+  if (bucket === null || (format !== "folder" && format !== "glob")) return;
+  const message = `${JSON.stringify(bucket)} is not allowed: input of format ${format} names its files whole; leave it out`
+    + `, or for objects of the bucket give input: s3://${bucket}/prefix/`;
+  throw new JobInvalidError([{ field: "bucket", value: bucket, message }]);
 }

@@ -15,7 +15,7 @@ interface NotBuilt {
 }
 
 const isEmpty = (value: unknown) => isPlainObject(value) && Object.keys(value).length === 0;
-const isS3 = (value: unknown) => typeof value === "string" && value.startsWith("s3://");
+const isS3 = (value: unknown) => typeof value === "string" && /^s3:\/\//i.test(value);
 const isOneOf = (...names: readonly string[]) => (value: unknown) => typeof value === "string" && names.includes(value);
 const laterBackends = isOneOf("lambda", "ssh", "slurm", "pbs", "sge", "lsf");
 
@@ -25,7 +25,6 @@ const entry = (field: string, refuses: NotBuilt["refuses"], allowedNow: string |
 const absent = (field: string, isNeutral: (value: unknown) => boolean, allowedNow: string | null = null) =>
   entry(field, (value) => !isNeutral(value), allowedNow, { strip: true });
 
-const inputs = "a path, a glob, a folder, -, or a list of items";
 const outputs = "print, or a directory";
 
 const table: readonly NotBuilt[] = [
@@ -33,16 +32,10 @@ const table: readonly NotBuilt[] = [
   entry("backend.kind", laterBackends, backendNames.join(", "), { covers: "backend" }),
   entry("policy", isOneOf("auto"), policyNames.join(", ")),
   entry("task.kind", isOneOf("command"), "inference, function", { covers: "task" }),
-  entry("input", isS3, inputs),
-  entry("input.from", isS3, inputs),
   entry("output", isS3, outputs),
   entry("output.to", isS3, outputs),
-  entry("task.model", isS3, "a path or an http(s) URL"),
-  entry("task.module", isS3, "a path"),
-  entry("task.postprocess.labels", isS3, "a path or a list"),
   absent("profile", isOneOf("off"), "off"),
   absent("budget", isEmpty),
-  absent("bucket", (value) => value === null),
   absent("tune", (value) => value === false),
   absent("deadlineMs", (value) => value === null),
 ];

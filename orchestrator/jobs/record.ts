@@ -14,6 +14,8 @@ export function jobForRecord(job: ResolvedJob): Job {
     name: job.name,
     baseDir: job.baseDir,
     input: definedOnly(job.input),
+    ...(job.bucket === null ? {} : { bucket: job.bucket }),
+    s3: definedOnly(job.s3),
     task: taskForRecord(job.task, job.hostBlockedMs),
     backend: job.backend.kind,
     ...policyForRecord(job.policy),

@@ -1,4 +1,4 @@
-import type { JsonValue, PreprocessSpec } from "../../task-manager/protocol.ts";
+import type { JsonValue, PreprocessSpec, S3Settings } from "../../task-manager/protocol.ts";
 import { SplitrunError } from "../errors.ts";
 import { arrange, decodingThreads, type Arrangement, type Machine, type Value } from "./arrange.ts";
 import { presetDefault } from "./cross-checks.ts";
@@ -59,10 +59,16 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
   const hostBlockedMs = task.kind === "function"
     ? hostBlockedMsDefault
     : ledger.settle("task.download.hostBlockedMs", downloadOf(job)?.hostBlockedMs, hostBlockedMsDefault);
+  const s3 = s3SettingsOf(job);
   const resolved: ResolvedJob = {
     name,
     baseDir: options.baseDir,
     input,
+    bucket: ledger.settle<string | null>("bucket", job.bucket ?? undefined, null),
+    s3: {
+      requesterPays: ledger.settle("s3.requesterPays", job.s3?.requesterPays, s3.requesterPays),
+      forcePathStyle: ledger.settle<boolean | null>("s3.forcePathStyle", job.s3?.forcePathStyle, s3.forcePathStyle, "default: wherever the environment sets the endpoint"),
+    },
     task,
     backend: { kind: backend },
     policy: policyName(job.policy ?? "guided"),
@@ -89,6 +95,11 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
 /** What `input` says, complete, for those who have to count before they can resolve the job. */
 export async function resolveInputOf(userJob: Job, { baseDir }: { readonly baseDir: string }): Promise<InputSpec> {
   return resolveInput(parseJob(absolutePaths(userJob, baseDir)), new Ledger({}));
+}
+
+/** What `s3` says, complete, for the same. */
+export function s3SettingsOf({ s3 }: Job): S3Settings {
+  return { requesterPays: s3?.requesterPays ?? false, forcePathStyle: s3?.forcePathStyle ?? null };
 }
 
 function resolveResources(job: Job, ledger: Ledger) {

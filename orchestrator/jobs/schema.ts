@@ -11,8 +11,20 @@ import { isPlainObject, isUnder, problemsOf } from "./problems.ts";
 export interface Job {
   /** Names the run. @default the job file's name without its ending, else `job` */
   readonly name?: string;
-  /** Where the items come from: a path, a glob, a folder, `-` (stdin), the items themselves, or an object. */
+  /**
+   * Where the items come from: a path, a glob or a folder, each here or in S3 (`s3://bucket/prefix/`,
+   * `s3://bucket/list.csv`), `-` (stdin), the items themselves, or an object.
+   */
   readonly input: string | readonly JsonValue[] | JobInput;
+  /** What is no URL in a list of images is a key of this S3 bucket. @default none: it is a path */
+  readonly bucket?: string | null;
+  /** What of S3 cannot be said by the environment, in which the AWS SDK finds region, credentials and endpoint. */
+  readonly s3?: {
+    /** Pays for requests to buckets whose owners want that. @default false */
+    readonly requesterPays?: boolean;
+    /** The bucket in the path instead of the host name. @default wherever AWS_ENDPOINT_URL(_S3) is set */
+    readonly forcePathStyle?: boolean;
+  };
   /** What is done with every item. */
   readonly task: InferenceJobTask | FunctionJobTask;
   /**
@@ -116,7 +128,7 @@ export type Reference = string | { readonly env: string };
 export const inputFormats = ["text", "csv", "jsonl", "parquet", "glob", "folder", "stdin", "list"] as const;
 
 export interface JobInput {
-  /** A path, a glob, a folder, `-`, or the items. */
+  /** A path, a glob or a folder, each here or in S3, `-`, or the items. */
   readonly from: string | readonly JsonValue[];
   /** @default by the ending: .csv .tsv .jsonl .ndjson .parquet, else text */
   readonly format?: (typeof inputFormats)[number];
@@ -133,7 +145,7 @@ export interface JobInput {
 export interface InferenceJobTask {
   /** @default "inference" */
   readonly kind?: "inference";
-  /** ONNX file: a path or an http(s) URL. */
+  /** ONNX file: a path, or an http(s) or s3 URL. */
   readonly model: string;
   readonly download?: {
     readonly kind?: "async";
@@ -206,7 +218,7 @@ export interface InferenceJobTask {
     readonly preset?: "off-sample";
     /** @default "softmax" */
     readonly activation?: (typeof activations)[number];
-    /** A file with one label a line, or the labels. @default the class's index */
+    /** A file with one label a line, here or in S3, or the labels. @default the class's index */
     readonly labels?: string | readonly string[];
     /** @default 1 */
     readonly topK?: number;
@@ -215,7 +227,7 @@ export interface InferenceJobTask {
 
 export interface FunctionJobTask {
   readonly kind: "function";
-  /** ES module (JS or TS) with `export default async (item, context) => value`. */
+  /** ES module (JS or TS) with `export default async (item, context) => value`; one in S3 has all that it imports inside. */
   readonly module: string;
   /** Calls at once on one thread; more than 1 helps a function that waits. @default 1 */
   readonly concurrency?: number;
@@ -297,14 +309,14 @@ const environment = z.record(
 
 const json = z.custom<JsonValue>(isJson, "a JSON value");
 const from = [
-  text("a path, a glob, a folder, - for stdin, or a list of items"),
+  text("a path, a glob, a folder, an s3:// URL, - for stdin, or a list of items"),
   z.array(json, "a list of JSON values"),
 ] as const;
-const inputAllowed = "a path, a glob, a folder, - for stdin, a list of items, or { from, format, column, id, weight, limit }";
+const inputAllowed = "a path, a glob, a folder, an s3:// URL, - for stdin, a list of items, or { from, format, column, id, weight, limit }";
 const input = z.union([
   ...from,
   z.strictObject({
-    from: z.union(from, "a path, a glob, a folder, - for stdin, or a list of items"),
+    from: z.union(from, "a path, a glob, a folder, an s3:// URL, - for stdin, or a list of items"),
     format: optional(oneOf(inputFormats)),
     column: optional(text("the name of a column or field")),
     id: optional(text("the name of a column or field")),
@@ -318,7 +330,7 @@ const channels = z.array(anyNumber, "a list of numbers, one a channel").min(1, "
 
 const inferenceTask = z.strictObject({
   kind: z.literal("inference", "inference, function"),
-  model: text("the path or http(s) URL of an ONNX file"),
+  model: text("the path, http(s) or s3:// URL of an ONNX file"),
   download: optional(z.strictObject({
     kind: optional(oneOf(["async"])),
     concurrency: optional(wholeNumber(1, 1024)),
@@ -364,15 +376,15 @@ const inferenceTask = z.strictObject({
   postprocess: optional(z.strictObject({
     preset: optional(oneOf(["off-sample"])),
     activation: optional(oneOf(activations)),
-    labels: optional(z.union([text("the path of a file with one label a line, or a list"), z.array(z.string("text"), "a list of labels").min(1, "a list of labels")],
-      "the path of a file with one label a line, or a list")),
+    labels: optional(z.union([text("the path or s3:// URL of a file with one label a line, or a list"), z.array(z.string("text"), "a list of labels").min(1, "a list of labels")],
+      "the path or s3:// URL of a file with one label a line, or a list")),
     topK: optional(wholeNumber(1, 10_000)),
   }, "an object")),
 }, "an object");
 
 const functionTask = z.strictObject({
   kind: z.literal("function", "inference, function"),
-  module: text("the path of an ES module"),
+  module: text("the path or s3:// URL of an ES module"),
   concurrency: optional(wholeNumber(1, 1024)),
   threads: optional(wholeNumber(1, 256)),
 }, "an object");
@@ -406,12 +418,18 @@ const faults = z.strictObject({
   seed: optional(wholeNumber(0, 2 ** 32 - 1)),
 }, "an object { exceptionPercent, delayPercent, delayMaxMs, killPercent, stallPercent, seed }");
 
+const bucketAllowed = "the name of a bucket in S3, without s3://";
 const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
 
 /** The shape; `parseJob` adds what a shape cannot say. */
 export const jobSchema = z.strictObject({
   name: optional(z.string("text of 1 to 200 characters, without line breaks").regex(/^[^\p{Cc}]{1,200}$/u, "text of 1 to 200 characters, without line breaks")),
   input,
+  bucket: optional(z.string(bucketAllowed).regex(/^[^/?#\s:]{1,255}$/, bucketAllowed).nullable()),
+  s3: optional(z.strictObject({
+    requesterPays: optional(z.boolean("true, false")),
+    forcePathStyle: optional(z.boolean("true, false")),
+  }, "an object { requesterPays, forcePathStyle }")),
   task: z.discriminatedUnion("kind", [inferenceTask, functionTask], {
     error: ({ path }) => (path?.at(-1) === "kind" ? "inference, function" : "an object { model, … } for inference, or { kind: function, module }"),
   }),

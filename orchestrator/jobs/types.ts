@@ -1,8 +1,8 @@
-import type { DownloadSpec, FaultSpec, InferSpec, JsonValue, PostprocessSpec, PreprocessSpec } from "../../task-manager/protocol.ts";
+import type { DownloadSpec, FaultSpec, InferSpec, JsonValue, PostprocessSpec, PreprocessSpec, S3Settings } from "../../task-manager/protocol.ts";
 
 /** What `input` says, complete. */
 export interface InputSpec {
-  /** A path, glob, folder, `-` for stdin, or the items themselves. Paths are absolute. */
+  /** A path, glob, folder, the same as an s3 URL, `-` for stdin, or the items themselves. Paths are absolute. */
   readonly from: string | readonly JsonValue[];
   readonly format: "text" | "csv" | "jsonl" | "parquet" | "glob" | "folder" | "stdin" | "list";
   /** CSV or Parquet column, or JSONL field, that holds the item; null: the only one, or the line's value. */
@@ -16,7 +16,7 @@ export interface InputSpec {
 export type ResolvedReference = string | { readonly env: string };
 
 /** Complete, but for what is read from this machine when the artifacts are prepared. */
-export interface ResolvedDownload extends Omit<DownloadSpec, "headers" | "proxy" | "certificateAuthorities"> {
+export interface ResolvedDownload extends Omit<DownloadSpec, "headers" | "proxy" | "certificateAuthorities" | "s3"> {
   readonly headers: Readonly<Record<string, ResolvedReference>>;
   /** Absolute paths of PEM files. */
   readonly certificateAuthorities: readonly string[];
@@ -26,20 +26,20 @@ export interface ResolvedDownload extends Omit<DownloadSpec, "headers" | "proxy"
 
 export interface ResolvedInferenceTask {
   readonly kind: "inference";
-  /** Absolute path or http(s) URL. */
+  /** Absolute path, or http(s) or s3 URL. */
   readonly model: string;
   readonly download: ResolvedDownload;
   readonly preprocess: PreprocessSpec;
   readonly infer: InferSpec;
   /** Labels are read when the artifacts are prepared. */
   readonly postprocess: Omit<PostprocessSpec, "labels">;
-  /** Absolute path of a file with one label a line, or the labels; null: none. */
+  /** Absolute path or s3 URL of a file with one label a line, or the labels; null: none. */
   readonly labels: string | readonly string[] | null;
 }
 
 export interface ResolvedFunctionTask {
   readonly kind: "function";
-  /** Absolute path of an ES module (JS or TS). */
+  /** Absolute path or s3 URL of an ES module (JS or TS). */
   readonly module: string;
   readonly concurrency: number;
   readonly threads: number;
@@ -73,6 +73,9 @@ export interface ResolvedJob {
   /** Directory that relative paths of the job are relative to: the job file's, or the working directory. */
   readonly baseDir: string;
   readonly input: InputSpec;
+  /** Of plain keys in the input; null: they are paths. */
+  readonly bucket: string | null;
+  readonly s3: S3Settings;
   readonly task: ResolvedTask;
   readonly backend: { readonly kind: BackendKind };
   readonly policy: string;

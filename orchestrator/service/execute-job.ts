@@ -85,7 +85,8 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
   const plan = planOf(job, backend, randomBytes(4).readUInt32LE());
   const source = await openSource(job.input, {
     baseDir: job.baseDir,
-    bucket: null,
+    bucket: job.bucket,
+    s3: job.s3,
     stdin: options.stdin,
     itemKind: job.task.kind === "inference" ? "image" : "value",
   });

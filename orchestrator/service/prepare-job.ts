@@ -7,7 +7,7 @@ import { openSource, type OpenSourceOptions } from "../inputs/open-source.ts";
 import { loadJob, type JobOverrides, type LoadedJob } from "../jobs/load.ts";
 import type { BackendName } from "../jobs/names.ts";
 import { needsCount } from "../jobs/policies.ts";
-import { resolveInputOf, resolveJob, type Resolution } from "../jobs/resolve.ts";
+import { resolveInputOf, resolveJob, s3SettingsOf, type Resolution } from "../jobs/resolve.ts";
 import type { Job } from "../jobs/schema.ts";
 import type { InputSpec } from "../jobs/types.ts";
 import { twice } from "./spool.ts";
@@ -53,7 +53,7 @@ export async function prepareJob(source: unknown, overrides: JobOverrides, prepa
   };
   if (!needsCount(job.policy)) return { ...(await resolveJob(job, { ...options, items: null })), stdin };
   const input = await resolveInputOf(job, { baseDir });
-  const reading = { baseDir, bucket: null, stdin, itemKind: job.task.kind === "inference" ? "image" : "value" } as const;
+  const reading = { baseDir, bucket: job.bucket ?? null, s3: s3SettingsOf(job), stdin, itemKind: job.task.kind === "inference" ? "image" : "value" } as const;
   if (input.from !== "-") return { ...(await resolveJob(job, { ...options, items: await countItems(input, reading) })), stdin };
   const [counted, kept] = await twice(stdin);
   const items = await countByReading(input, { ...reading, stdin: counted });

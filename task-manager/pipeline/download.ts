@@ -6,6 +6,7 @@ import type { Network } from "../http/network.ts";
 import type { DownloadSpec, ItemErrorCode, JsonValue } from "../protocol.ts";
 import { ItemFailure } from "./failure.ts";
 import { readLocalFile } from "./local-file.ts";
+import type { S3Downloader } from "./s3-download.ts";
 
 export interface Downloaded {
   /** Alone in its ArrayBuffer: can be moved to another thread without a copy. Never empty. */
@@ -16,7 +17,7 @@ export interface Downloaded {
 
 export interface Downloader {
   /**
-   * The bytes of an item: an `http:`, `https:` or `file:` URL, or an absolute path.
+   * The bytes of an item: an `http:`, `https:`, `s3:` or `file:` URL, or an absolute path.
    *
    * @throws ItemFailure (stage `download`); HostBusy where the host asked for fewer requests
    */
@@ -28,11 +29,18 @@ export interface Downloader {
 /** @throws TaskRefused for a header, proxy or certificate that cannot be used. */
 export function createDownloader(spec: DownloadSpec, network: Network = systemNetwork): Downloader {
   const client = createHttpClient(spec, network);
+  let s3: Promise<S3Downloader> | null = null;
+
+  async function bytesInS3(input: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>> {
+    s3 ??= import("./s3-download.ts").then(({ createS3Downloader }) => createS3Downloader(spec));
+    return (await s3).get(input, transfer);
+  }
 
   function bytesOf(input: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>> {
     if (isAbsolute(input)) return readInTime(input, spec);
     const scheme = schemeOf(input);
     if (scheme === "http" || scheme === "https") return client.get(input, transfer);
+    if (scheme === "s3") return bytesInS3(input, transfer);
     if (scheme === "file") return readInTime(pathOf(input), spec);
     throw notDownloadable(scheme, redactUrl(input));
   }
@@ -42,7 +50,10 @@ export function createDownloader(spec: DownloadSpec, network: Network = systemNe
       if (typeof input !== "string") throw invalid(`an item must be a URL or a path, not ${kindOf(input)}`);
       return downloaded(await bytesOf(input, transfer), input);
     },
-    close: () => client.close(),
+    async close() {
+      (await s3)?.close();
+      await client.close();
+    },
   };
 }
 
@@ -77,7 +88,7 @@ function schemeOf(input: string): string | null {
 }
 
 function notDownloadable(scheme: string | null, name: string): ItemFailure {
-  const allowed = "allowed are http://, https://, file:// and absolute paths";
+  const allowed = "allowed are http://, https://, s3://, file:// and absolute paths";
   if (scheme === null) return invalid(`${JSON.stringify(name)} is neither a URL nor an absolute path; ${allowed}`);
   return failure("INPUT_SCHEME", `${scheme}:// is not supported here; ${allowed}`, false);
 }

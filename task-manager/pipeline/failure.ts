@@ -29,7 +29,7 @@ export class ItemFailure extends Error {
 
 /** The host asked to be left alone (429, or 503 with Retry-After): the item was not tried. */
 export class HostBusy extends Error {
-  /** `host:port`. */
+  /** As `hostOf` names it. */
   readonly host: string;
   /** null: it did not say. */
   readonly retryAfterMs: number | null;

@@ -1,11 +1,9 @@
 import type { Transfer } from "../http-client.ts";
-import { S3Failure, createS3Client, parseS3Url } from "../s3-client.ts";
-import type { S3Client, S3ClientOptions, S3FailureCode } from "../s3-client.ts";
+import { S3Failure, createS3Client, parseS3Url, s3Url } from "../s3-client.ts";
+import type { S3Client, S3FailureCode } from "../s3-client.ts";
+import { hostOf } from "../protocol.ts";
 import type { DownloadSpec, ItemErrorCode } from "../protocol.ts";
 import { HostBusy, ItemFailure } from "./failure.ts";
-
-/** Where the objects are and who pays; the rest follows from how items are downloaded. */
-export type S3DownloadOptions = Pick<S3ClientOptions, "region" | "profile" | "endpoint" | "forcePathStyle" | "checksums" | "requesterPays">;
 
 export interface S3Downloader {
   /**
@@ -16,10 +14,15 @@ export interface S3Downloader {
   close(): void;
 }
 
-export function createS3Downloader(options: S3DownloadOptions, spec: DownloadSpec): S3Downloader {
+/** Region, credentials and endpoint are the environment's. */
+export function createS3Downloader(spec: DownloadSpec): S3Downloader {
   const client = createS3Client({
-    ...options,
+    region: null,
+    profile: null,
+    endpoint: null,
+    checksums: null,
     encryption: null,
+    ...spec.s3,
     retries: { attemptsMax: 1, pauseMs: 0, pauseMsMax: 0 },
     socketsMax: spec.concurrency,
     connectTimeoutMs: Math.min(spec.idleTimeoutMs, spec.timeoutMs),
@@ -42,17 +45,17 @@ async function getInTime(client: S3Client, url: string, { maxBytes, timeoutMs }:
     return bytes;
   } catch (error) {
     if (late.aborted) throw failure("DOWNLOAD_TIMEOUT", `${url}: not done after ${timeoutMs} ms`, true, error);
-    throw error instanceof S3Failure ? itemFailure(error, bucketHost(place.bucket)) : error;
+    throw error instanceof S3Failure ? itemFailure(error, hostOf(s3Url(place)) ?? "") : error;
   }
-}
-
-/** By which both sides name the place whose requests are held back. */
-export function bucketHost(bucket: string): string {
-  return `s3:${bucket}`;
 }
 
 const itemCodes: Readonly<Partial<Record<S3FailureCode, ItemErrorCode>>> = {
   S3_NO_SUCH_KEY: "INPUT_NOT_FOUND",
+  S3_NO_SUCH_BUCKET: "INPUT_NOT_FOUND",
+  S3_NO_CREDENTIALS: "DOWNLOAD_CREDENTIALS",
+  S3_CREDENTIALS_EXPIRED: "DOWNLOAD_CREDENTIALS",
+  S3_CREDENTIALS_REFUSED: "DOWNLOAD_CREDENTIALS",
+  S3_NO_REGION: "DOWNLOAD_CREDENTIALS",
   S3_TOO_LARGE: "DOWNLOAD_TOO_LARGE",
   S3_TIMEOUT: "DOWNLOAD_IDLE",
   S3_UNREACHABLE: "DOWNLOAD_CONNECT",

@@ -4,7 +4,7 @@ import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { parquetWriteFile } from "hyparquet-writer";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { openS3Source } from "../../orchestrator/inputs/s3-source.ts";
+import { countS3ParquetRows, openS3Source } from "../../orchestrator/inputs/s3-source.ts";
 import type { InputSpec } from "../../orchestrator/jobs/types.ts";
 import type { S3Client } from "../../task-manager/s3-client.ts";
 import { clientOf, forgetConfiguration, setCredentials } from "../support/s3/client.ts";
@@ -102,6 +102,7 @@ describe("a list that is an object", () => {
       await rm(folder, { recursive: true, force: true });
     }
     expect(await inputsOf("s3://b/lists/a.parquet", "parquet", { column: "url" })).toEqual(located);
+    expect(await countS3ParquetRows(client, "s3://b/lists/a.parquet")).toBe(located.length);
     const askedBytes = server.requests.filter(({ operation }) => operation === "GetObject").reduce((sum, { headers }) => {
       const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? "") ?? [];
       return sum + Number(last) - Number(first) + 1;

@@ -136,6 +136,14 @@ describe("items that are images", () => {
     ]);
   });
 
+  test("are keys of a bucket where one is named, all that are no URLs", async () => {
+    const path = await fileWith("keys.txt", "a b.jpg\n/c.jpg\nhttp://host/d.jpg\ns3://other/e\n");
+    const source = await openSource(specOf(path, "text"), optionsOf({ itemKind: "image", bucket: "b" }));
+    expect((await readAll(source)).map(({ input }) => input)).toEqual(["s3://b/a b.jpg", "s3://b//c.jpg", "http://host/d.jpg", "s3://other/e"]);
+    const listed = await openSource(specOf(["a.jpg"], "list"), optionsOf({ itemKind: "image", bucket: "b" }));
+    expect(await readAll(listed)).toEqual([{ input: "s3://b/a.jpg" }]);
+  });
+
   test("from standard input are relative to the base directory", async () => {
     const source = await openSource(specOf("-", "stdin"), optionsOf({ itemKind: "image", stdin: Readable.from(["a.jpg\n"]) }));
     expect(await readAll(source)).toEqual([{ input: "/base/a.jpg" }]);
@@ -172,11 +180,6 @@ describe("what cannot be opened is refused by name", () => {
     const cutOff = await fileWith("cut.txt.gz", gzipSync("a\n".repeat(100_000)).subarray(0, 50));
     const read = openSource(specOf(cutOff, "text"), optionsOf()).then(readAll);
     await expect(read).rejects.toMatchObject({ code: "INPUT_UNREADABLE", message: `input ${cutOff} cannot be read: its gzip data ends too early` });
-  });
-
-  test("items in S3, which are not supported yet", async () => {
-    await expect(openSource(specOf("s3://bucket/prefix/", "text"), optionsOf())).rejects.toMatchObject({ code: "NOT_BUILT_YET", field: "input" });
-    await expect(openSource(specOf("/a.txt", "text"), optionsOf({ bucket: "b" }))).rejects.toMatchObject({ code: "NOT_BUILT_YET", field: "bucket" });
   });
 });
 

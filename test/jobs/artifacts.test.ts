@@ -4,10 +4,13 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { prepareArtifacts, type PreparedArtifacts } from "../../orchestrator/jobs/artifacts.ts";
 import { defaultCacheDir } from "../../orchestrator/jobs/content-cache.ts";
 import { taskSpec, type FunctionTask, type InferenceTask } from "../../task-manager/protocol.ts";
+import { forgetConfiguration, setCredentials } from "../support/s3/client.ts";
+import { startS3Server } from "../support/s3/server.ts";
+import type { S3Server } from "../support/s3/server.ts";
 import { directoryWith, resolve, smallJob, temporaryDirectory } from "./jobs-fixture.ts";
 
 const hashOf = (content: string) => createHash("sha256").update(content).digest("hex");
@@ -130,6 +133,72 @@ describe("a model at a URL", () => {
   test("of a cloud's metadata service is refused", async () => {
     const cacheDir = await temporaryDirectory();
     await expect(prepare(withModel("http://169.254.169.254/latest/m.onnx"), { cacheDir })).rejects.toMatchObject({ code: "MODEL_DOWNLOAD", message: expect.stringContaining("metadata") });
+  });
+});
+
+describe("in S3", () => {
+  async function serverWith(objects: Readonly<Record<string, string>>): Promise<S3Server> {
+    forgetConfiguration();
+    const server = await startS3Server();
+    onTestFinished(() => server.stop());
+    server.createBucket("b");
+    for (const [key, text] of Object.entries(objects)) server.put("b", key, text);
+    setCredentials(server.credentials);
+    process.env["AWS_REGION"] = "us-east-1";
+    process.env["AWS_ENDPOINT_URL_S3"] = server.endpoint;
+    return server;
+  }
+
+  test("a model and labels are kept by their content, and not read again until they are others", async () => {
+    const server = await serverWith({ "models/m.onnx": "a model", "labels.txt": "cat\ndog\n" });
+    const cacheDir = path.join(await temporaryDirectory(), "cache");
+    const job = withModel("s3://b/models/m.onnx", { postprocess: { labels: "s3://b/labels.txt" } });
+    const first = await prepare(job, { cacheDir });
+    expect(first.task).toMatchObject({ model: { sha256: hashOf("a model"), bytes: 7, name: "m.onnx" }, postprocess: { labels: ["cat", "dog"] }, download: { s3: { requesterPays: false, forcePathStyle: null } } });
+    expect(first.artifacts).toEqual(new Map([[hashOf("a model"), { path: path.join(cacheDir, `${hashOf("a model")}.onnx`), bytes: 7 }]]));
+    expect(await readFile(path.join(cacheDir, `${hashOf("a model")}.onnx`), "utf8")).toBe("a model");
+    expect(await prepare(job, { cacheDir })).toEqual(first);
+    expect(server.count("GetObject")).toBe(2);
+    server.put("b", "models/m.onnx", "another");
+    expect((await prepare(job, { cacheDir })).task).toMatchObject({ model: { sha256: hashOf("another") } });
+    expect(server.count("GetObject")).toBe(3);
+  });
+
+  test("a model of many pieces comes whole, though connections break", async () => {
+    const content = "0123456789abcdef".repeat(2 ** 21 + 3);
+    const server = await serverWith({ "m.onnx": content });
+    server.fault({ kind: "cut-answer", afterBytes: 1000 }, { operation: "GetObject", times: 2 });
+    const { task } = await prepare(withModel("s3://b/m.onnx"), { cacheDir: path.join(await temporaryDirectory(), "cache") });
+    expect(task).toMatchObject({ model: { sha256: hashOf(content), bytes: content.length } });
+    expect(server.count("GetObject")).toBe(5);
+  });
+
+  test("a module is bundled; one that imports what is beside it is refused by its own name", async () => {
+    await serverWith({ "mine.ts": "export default async (n: number): Promise<number> => n + 1;", "other.mjs": 'export { default } from "./mine.ts";' });
+    const cacheDir = path.join(await temporaryDirectory(), "cache");
+    const { task, artifacts, fingerprint } = await prepare(withModule("s3://b/mine.ts"), { cacheDir });
+    const [file] = artifacts.values();
+    await expect(((await import(pathToFileURL(file?.path ?? "").href)) as { default: (n: number) => Promise<number> }).default(1)).resolves.toBe(2);
+    expect(task).toMatchObject({ module: { name: "mine.mjs" } });
+    const elsewhere = await prepare(withModule("s3://b/mine.ts"), { cacheDir: path.join(await temporaryDirectory(), "cache") });
+    expect(elsewhere.fingerprint).toBe(fingerprint);
+    await expect(prepare(withModule("s3://b/other.mjs"), { cacheDir })).rejects.toMatchObject({
+      code: "MODULE_INVALID", field: "task.module",
+      message: 'task.module: s3://b/other.mjs:1:25: Could not resolve "./mine.ts"; a module in S3 must have all that it imports inside: bundle it first',
+    });
+  });
+
+  test("what is not there, or not ours to read, is named with the way out", async () => {
+    const server = await serverWith({ "m.onnx": "a model" });
+    const cacheDir = path.join(await temporaryDirectory(), "cache");
+    const refused = (job: unknown) => prepare(job, { cacheDir }).then(() => null, (error: unknown) => error);
+    expect(await refused(withModel("s3://b/none.onnx"))).toMatchObject({ code: "MODEL_NOT_FOUND", field: "task.model", message: "task.model: s3://b/none.onnx does not exist; check bucket and key, and account and endpoint in use" });
+    expect(await refused(withModel("s3://none/m.onnx"))).toMatchObject({ code: "MODEL_NOT_FOUND", message: expect.stringContaining("s3://none/m.onnx does not exist") });
+    expect(await refused(withModel("s3://b/m.onnx", { postprocess: { labels: "s3://b/none.txt" } }))).toMatchObject({ code: "LABELS_NOT_FOUND", field: "task.postprocess.labels" });
+    setCredentials({ ...server.credentials, secretAccessKey: "wrong" });
+    expect(await refused(withModel("s3://b/m.onnx"))).toMatchObject({ code: "MODEL_UNREADABLE", message: expect.stringContaining("are refused") });
+    delete process.env["AWS_ACCESS_KEY_ID"];
+    expect(await refused(withModule("s3://b/mine.ts"))).toMatchObject({ code: "MODULE_UNREADABLE", field: "task.module", message: expect.stringContaining("AWS_PROFILE") });
   });
 });
 

@@ -21,6 +21,8 @@ test("a job that says only input and task becomes complete, with the defaults of
     name: "job",
     baseDir: "/base",
     input: { from: ["a.jpg", "b.jpg"], format: "list", column: null, id: null, weight: null, limit: null },
+    bucket: null,
+    s3: { requesterPays: false, forcePathStyle: null },
     task: {
       kind: "inference",
       model: "/models/m.onnx",
@@ -50,6 +52,34 @@ test("a job that says only input and task becomes complete, with the defaults of
     share: 1,
     priority: 0,
     output: { kind: "print" },
+  });
+});
+
+describe("input in S3", () => {
+  test.each([
+    ["s3://b", "folder", "the objects below a prefix"],
+    ["s3://b/p/", "folder", "the objects below a prefix"],
+    ["s3://b/p/*.jpg", "glob", "a pattern"],
+    ["S3://b/list.CSV.gz", "csv", "the file's ending .csv"],
+    ["s3://b/list.jsonl", "jsonl", "the file's ending .jsonl"],
+    ["s3://b/list.parquet", "parquet", "the file's ending .parquet"],
+    ["s3://b/list.txt", "text", "the file's ending .txt"],
+    ["s3://b/list", "text", "default"],
+  ])("%s is of format %s", async (input, format, rule) => {
+    expect(await ruleOf("input.format", { ...smallJob, input })).toEqual([format, rule]);
+    expect((await resolve({ ...smallJob, input })).job.input.from).toBe(input);
+  });
+
+  test("is not mixed up with a bucket for plain keys", async () => {
+    await expect(resolve({ ...smallJob, input: "s3://b/p/", bucket: "b" })).rejects.toThrow("bucket: \"b\" is not allowed: input of format folder names its files whole; leave it out, or for objects of the bucket give input: s3://b/prefix/");
+    expect((await resolve({ ...smallJob, input: "s3://b/list.csv", bucket: "c" })).job.bucket).toBe("c");
+  });
+
+  test("is recorded as it was given", async () => {
+    const given = { ...smallJob, input: "s3://b/list.csv", bucket: "c", s3: { requesterPays: true, forcePathStyle: false } };
+    const { job } = await resolve(given);
+    expect(jobForRecord(job)).toMatchObject({ input: { from: "s3://b/list.csv", format: "csv" }, bucket: "c", s3: given.s3 });
+    expect((await resolve(jobForRecord(job))).job).toEqual(job);
   });
 });
 

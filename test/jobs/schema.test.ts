@@ -11,7 +11,7 @@ const withTask = (more: object) => ({ ...smallJob, task: { ...inference, ...more
 describe("a wrong job names the field, the value, what is allowed, and the nearest right name", () => {
   const policies = "guided, default, none, policy-1, policy-2, policy-3";
   test.each<[string, unknown, string]>([
-    ["a misspelt field", { ...smallJob, taskManager: 4 }, "taskManager: unknown field with the value 4; did you mean taskManagers?; allowed: name, input, task, "],
+    ["a misspelt field", { ...smallJob, taskManager: 4 }, "taskManager: unknown field with the value 4; did you mean taskManagers?; allowed: name, input, bucket, s3, task, "],
     ["another style of names", { ...smallJob, split_size: 4 }, "split_size: unknown field with the value 4; did you mean splitSize?; allowed: "],
     ["a field in the wrong place", { ...smallJob, batch: 4 }, "batch: unknown field with the value 4; did you mean task.infer.batch?; allowed: "],
     ["a nested field", withTask({ infer: { bacth: 4 } }), "task.infer.bacth: unknown field with the value 4; did you mean batch?; allowed: batch, sessions, "],
@@ -23,13 +23,18 @@ describe("a wrong job names the field, the value, what is allowed, and the neare
     ["text for a number", { ...smallJob, attemptsMax: "3" }, 'attemptsMax: "3" is not allowed; allowed: a whole number from 1 to 100'],
     ["a misspelt value", { ...smallJob, policy: "guidd" }, `policy: "guidd" is not allowed; did you mean guided?; allowed: ${policies}, or your own as module.mjs#function`],
     ["a misspelt kind", { ...smallJob, task: { kind: "funktion" } }, 'task.kind: "funktion" is not allowed; did you mean function?; allowed: inference, function'],
+    ["an s3 URL without a bucket", { ...smallJob, input: "s3://" }, 'input: "s3://" is not allowed; allowed: s3://bucket/key'],
+    ["a bucket as the model", withTask({ model: "s3://b/" }), 'task.model: "s3://b/" is not allowed; allowed: s3://bucket/key'],
+    ["a URL as the bucket", { ...smallJob, bucket: "s3://b/" }, 'bucket: "s3://b/" is not allowed; allowed: the name of a bucket in S3, without s3://'],
+    ["a bucket of values", { input: [1], bucket: "b", task: { kind: "function", module: "m.mjs" } }, 'bucket: "b" is not allowed; allowed: none with a function, whose items are values; give it whole URLs'],
+    ["a misspelt option of S3", { ...smallJob, s3: { requesterPay: true } }, "s3.requesterPay: unknown field with the value true; did you mean requesterPays?; allowed: requesterPays, forcePathStyle"],
     ["a misspelt preset", withTask({ preprocess: { preset: "torchvision-imagnet" } }), 'task.preprocess.preset: "torchvision-imagnet" is not allowed; did you mean torchvision-imagenet?; allowed: torchvision-imagenet, off-sample, fast'],
     ["no input", { task: inference }, "input: is missing; allowed: a path, a glob, "],
     ["no task", { input: [] }, "task: is missing; allowed: an object { model, … } for inference, or { kind: function, module }"],
-    ["no model", { input: [], task: {} }, "task.model: is missing; allowed: the path or http(s) URL of an ONNX file"],
+    ["no model", { input: [], task: {} }, "task.model: is missing; allowed: the path, http(s) or s3:// URL of an ONNX file"],
     ["an item that is not JSON", { ...smallJob, input: ["a", Number.NaN] }, "input.1: null is not allowed; allowed: a JSON value"],
-    ["a URL as the list", { ...smallJob, input: "https://user:pw@host/list.txt?token=abc" }, 'input: "https://host/list.txt?…" is not allowed; allowed: a path, a glob, a folder, -, or a list of items; one URL is a list: [URL]'],
-    ["a model of another scheme", withTask({ model: "ftp://host/m.onnx" }), 'task.model: "ftp://host/m.onnx" is not allowed; allowed: a path, or an http(s) URL'],
+    ["a URL as the list", { ...smallJob, input: "https://user:pw@host/list.txt?token=abc" }, 'input: "https://host/list.txt?…" is not allowed; allowed: a path, a glob, a folder, an s3:// URL, -, or a list of items; one http(s) URL is a list: [URL]'],
+    ["a model of another scheme", withTask({ model: "ftp://host/m.onnx" }), 'task.model: "ftp://host/m.onnx" is not allowed; allowed: a path, or an http(s) or s3:// URL'],
     ["a header that would start another", withTask({ download: { headers: { A: "x\r\nB: y" } } }), "task.download.headers.A: (hidden) is not allowed; allowed: text without line breaks, or { env: NAME }"],
     ["a header's name", withTask({ download: { headers: { "a b": "x" } } }), "task.download.headers.a b: (hidden) is not allowed; allowed: header names of "],
     ["a heartbeat that cannot arrive in time", { ...smallJob, heartbeat: { everyMs: 5000 } }, "heartbeat.timeoutMs: 6000 (the default) is not allowed; allowed: at least twice heartbeat.everyMs (5000)"],
@@ -97,11 +102,8 @@ describe("what is not built yet is refused with one message each", () => {
     [{ deadlineMs: 5000 }, "deadlineMs: 5000 is not built yet; leave it out"],
     [{ budget: { maxCostUsd: 3 } }, 'budget: {"maxCostUsd":3} is not built yet; leave it out'],
     [{ profile: "cpu" }, 'profile: "cpu" is not built yet; allowed now: off'],
-    [{ bucket: "b" }, 'bucket: "b" is not built yet; leave it out'],
-    [{ input: "s3://b/p/" }, 'input: "s3://b/p/" is not built yet; allowed now: a path, a glob, a folder, -, or a list of items'],
-    [{ input: { from: "s3://b/p/" } }, 'input.from: "s3://b/p/" is not built yet; allowed now: a path, a glob, a folder, -, or a list of items'],
     [{ output: "s3://b/p/" }, 'output: "s3://b/p/" is not built yet; allowed now: print, or a directory'],
-    [{ task: { model: "s3://b/m.onnx" } }, 'task.model: "s3://b/m.onnx" is not built yet; allowed now: a path or an http(s) URL'],
+    [{ output: { to: "S3://b/p/" } }, 'output.to: "S3://b/p/" is not built yet; allowed now: print, or a directory'],
     [{ task: { kind: "command", argv: ["cp", "{input}"] } }, 'task.kind: "command" is not built yet; allowed now: inference, function'],
   ])("%j", (more, expected) => {
     expect(refusal({ ...smallJob, ...more })).toEqual([expected]);
@@ -119,7 +121,7 @@ describe("what is not built yet is refused with one message each", () => {
 
   test("none of their names is among what is allowed", () => {
     const allowed = refusal({ ...smallJob, xyzzy: 1, backend: "x", policy: "x", task: { ...inference, download: { xyzzy: 1 } } }).join("\n").replace(/unknown field with the value.*?;/g, "");
-    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|budget|profile|s3:|bucket|command/);
+    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|budget|profile|command/);
   });
 });
 

@@ -205,7 +205,7 @@ describe("what cannot be downloaded is that item's error, and its neighbours go 
     [null, "INPUT_INVALID"],
     [{ url: "http://a/" }, "INPUT_INVALID"],
     ["file://elsewhere/a.jpg", "INPUT_INVALID"],
-    ["s3://bucket/key.jpg", "INPUT_SCHEME"],
+    ["s3://bucket", "INPUT_INVALID"],
     ["ftp://host/a.jpg", "INPUT_SCHEME"],
     ["data:image/png;base64,AAAA", "INPUT_SCHEME"],
   ])("input %j", async (input, code) => {

@@ -13,10 +13,7 @@ let server: S3Server;
 const opened: S3Downloader[] = [];
 
 function downloader(spec: Partial<DownloadSpec> = {}, requesterPays = false): S3Downloader {
-  const created = createS3Downloader(
-    { region: "us-east-1", profile: null, endpoint: server.endpoint, forcePathStyle: null, checksums: null, requesterPays },
-    downloadSpec(spec),
-  );
+  const created = createS3Downloader(downloadSpec({ s3: { requesterPays, forcePathStyle: null }, ...spec }));
   opened.push(created);
   return created;
 }
@@ -27,6 +24,8 @@ beforeEach(async () => {
   server.createBucket("b");
   server.put("b", "p/a b+%41.jpg", Buffer.alloc(100_000, 7));
   setCredentials(server.credentials);
+  process.env["AWS_REGION"] = "us-east-1";
+  process.env["AWS_ENDPOINT_URL_S3"] = server.endpoint;
 });
 afterEach(async () => {
   for (const each of opened.splice(0)) each.close();
@@ -68,6 +67,17 @@ describe("an item in S3", () => {
     await expect(downloader().get("s3://b/")).rejects.toMatchObject({ code: "INPUT_INVALID" });
     server.fault({ kind: "stall-answer", afterBytes: 10 });
     await expect(downloader({ timeoutMs: 300 }).get("s3://b/p/a b+%41.jpg")).rejects.toMatchObject({ code: "DOWNLOAD_TIMEOUT", retryable: true });
+  });
+
+  test("says so where nobody may ask for it: no credentials, wrong ones, no region, no bucket", async () => {
+    await expect(downloader().get("s3://none-such/a")).rejects.toMatchObject({ code: "INPUT_NOT_FOUND", message: expect.stringContaining("no bucket none-such") });
+    setCredentials({ ...server.credentials, secretAccessKey: "wrong" });
+    await expect(downloader().get("s3://b/a")).rejects.toMatchObject({ code: "DOWNLOAD_CREDENTIALS", retryable: false, message: expect.stringContaining("are refused") });
+    delete process.env["AWS_ACCESS_KEY_ID"];
+    await expect(downloader().get("s3://b/a")).rejects.toMatchObject({ code: "DOWNLOAD_CREDENTIALS", retryable: false, message: expect.stringContaining("AWS_PROFILE") });
+    setCredentials(server.credentials);
+    delete process.env["AWS_REGION"];
+    await expect(downloader().get("s3://b/a")).rejects.toMatchObject({ code: "DOWNLOAD_CREDENTIALS", retryable: false, message: expect.stringContaining("AWS_REGION") });
   });
 
   test("is paid for by the requester where that is asked for", async () => {

@@ -28,7 +28,7 @@ async function bundleOf(name: string, contents: string): Promise<string> {
     platform: "node",
     target: "node20",
     format: "esm",
-    external: ["sharp", "onnxruntime-node"],
+    external: ["sharp", "onnxruntime-node", "@aws-sdk/client-s3"],
     define: { __SPLITRUN_VERSION__: '"test"' },
     banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
     write: false,

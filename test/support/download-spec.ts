@@ -11,6 +11,7 @@ export function downloadSpec(changes: Partial<DownloadSpec> = {}): DownloadSpec 
     headers: {},
     proxy: { http: "", https: "", noProxy: "" },
     certificateAuthorities: [],
+    s3: { requesterPays: false, forcePathStyle: null },
     ...changes,
   };
 }
