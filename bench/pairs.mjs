@@ -110,6 +110,7 @@ const summary = {
   b: Object.fromEntries(Object.keys(runs[0].b).map((field) => [field, median(runs.map(({ b }) => b[field]))])),
   medianRatio: { perSecond: ratios("perSecond"), cpuMsPerItem: ratios("cpuMsPerItem"), peakMb: ratios("peakMb") },
   ratiosPerSecond: runs.map(({ a, b }) => b.perSecond / a.perSecond),
+  ratiosCpu: runs.map(({ a, b }) => b.cpuMsPerItem / a.cpuMsPerItem),
 };
 if (values.json) console.log(JSON.stringify({ ...summary, runs }));
 else {
@@ -117,4 +118,5 @@ else {
   console.log(show("b (median)", summary.b));
   console.log(`b / a, median of ${runs.length} pairs: speed ${summary.medianRatio.perSecond.toFixed(3)}, CPU ${summary.medianRatio.cpuMsPerItem.toFixed(3)}, memory ${summary.medianRatio.peakMb.toFixed(3)}`);
   console.log(`speed in each pair: ${summary.ratiosPerSecond.map((ratio) => ratio.toFixed(3)).join(" ")}`);
+  console.log(`CPU in each pair: ${summary.ratiosCpu.map((ratio) => ratio.toFixed(3)).join(" ")}`);
 }
