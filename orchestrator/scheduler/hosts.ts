@@ -75,6 +75,8 @@ export class Hosts {
     host.state = "blocked";
     host.probe = null;
     host.idleSinceMs = null;
+    // What was let through and not handed out yet is set aside again when somebody asks for it.
+    if (host.pace !== null) host.pace.passes = 0;
     this.#wakeFor(number, host, nowMs);
   }
 

@@ -151,6 +151,16 @@ describe("a host of which it is known how much it bears", () => {
     expect(scheduler.counts.setAside).toBe(0);
   });
 
+  test("lets items through again although it was blocked before somebody asked for those let through", () => {
+    const scheduler = waitingForHost();
+    scheduler.step(paced(7, 1));
+    scheduler.step(lost(1));
+    scheduler.waitUntil(20_000);
+    scheduler.step(blocked(7, 30_000));
+    expect(only("assign", scheduler.step(joined(2)))).toEqual([]);
+    expect(only("assign", scheduler.waitUntil(31_000))).toMatchObject([{ id: 2 }]);
+  });
+
   test("holds back items that were never handed out, too", () => {
     const scheduler = startedScheduler({ items: 8, taskManagers: 1, hosts: [0, 0, 0, 0, 7, 7, 7, 7], plan });
     scheduler.step(paced(7, 1));
