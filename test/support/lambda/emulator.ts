@@ -20,7 +20,8 @@ import { Capacity } from "./capacity.ts";
 import type { Environment, Outcome } from "./environment.ts";
 import { ServiceError, errors } from "./errors.ts";
 import { Faults } from "./faults.ts";
-import type { ActiveFault, Fault } from "./faults.ts";
+import type { ActiveFault } from "../fault-orders.ts";
+import type { Fault } from "./faults.ts";
 import { Functions, qualifierOf } from "./functions.ts";
 import type { Target } from "./functions.ts";
 import { Iam, iamError } from "./iam.ts";
@@ -39,7 +40,8 @@ import type { RuntimeClient } from "./runtimes.ts";
 import { SignatureRefused, scopeOf, verifySignature } from "./signature.ts";
 import type { Refusal } from "./signature.ts";
 
-export type { ActiveFault, Fault } from "./faults.ts";
+export type { ActiveFault } from "../fault-orders.ts";
+export type { Fault } from "./faults.ts";
 export { ricInstalled } from "./runtimes.ts";
 
 export interface LambdaEmulatorOptions {

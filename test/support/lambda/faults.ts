@@ -1,3 +1,4 @@
+import { FaultOrders, type ActiveFault } from "../fault-orders.ts";
 import type { ThrottleReason } from "./errors.ts";
 
 /** What goes wrong with an invocation, on order. */
@@ -28,33 +29,19 @@ export type Fault = FaultKind & {
   readonly when?: (payload: Buffer) => boolean;
 };
 
-export interface ActiveFault {
-  /** Invocations that it took so far. */
-  readonly taken: number;
-  remove(): void;
-}
-
 /** The first fault that fits an invocation takes it. */
 export class Faults {
-  readonly #active: { readonly fault: Fault; taken: number }[] = [];
+  readonly #orders = new FaultOrders<Fault, { readonly functionName: string; readonly payload: Buffer }>();
 
   push(fault: Fault): ActiveFault {
-    const active = { fault, taken: 0 };
-    this.#active.push(active);
-    return {
-      get taken() { return active.taken; },
-      remove: () => {
-        const at = this.#active.indexOf(active);
-        if (at !== -1) this.#active.splice(at, 1);
-      },
-    };
+    return this.#orders.add({
+      fault,
+      times: fault.times ?? 1,
+      when: ({ functionName, payload }) => (fault.functionName ?? functionName) === functionName && (fault.when?.(payload) ?? true),
+    });
   }
 
   take(functionName: string, payload: Buffer): Fault | null {
-    const active = this.#active.find(({ fault, taken }) =>
-      taken < (fault.times ?? 1) && (fault.functionName ?? functionName) === functionName && (fault.when?.(payload) ?? true));
-    if (active === undefined) return null;
-    active.taken += 1;
-    return active.fault;
+    return this.#orders.take({ functionName, payload });
   }
 }

@@ -1,5 +1,3 @@
-import type { S3Request } from "./request.ts";
-
 /** What goes wrong with a request, on order. */
 export type Fault =
   /** Refused before anything was read or done. */
@@ -22,40 +20,3 @@ export type Fault =
   | { readonly kind: "lose-answer" }
   /** Status 200 with an error as its body, as S3 does in what takes long (Complete, Copy); nothing is done. */
   | { readonly kind: "error-in-200"; readonly code: string };
-
-export interface FaultOrder {
-  readonly fault: Fault;
-  /** Requests that it takes; the rest pass. */
-  readonly times: number;
-  readonly when: (request: S3Request) => boolean;
-}
-
-export interface ActiveFault {
-  /** Requests that it took so far. */
-  readonly taken: number;
-  remove(): void;
-}
-
-/** The first fault that fits a request takes it. */
-export class Faults {
-  readonly #active: { readonly order: FaultOrder; taken: number }[] = [];
-
-  add(order: FaultOrder): ActiveFault {
-    const active = { order, taken: 0 };
-    this.#active.push(active);
-    return {
-      get taken() { return active.taken; },
-      remove: () => {
-        const at = this.#active.indexOf(active);
-        if (at !== -1) this.#active.splice(at, 1);
-      },
-    };
-  }
-
-  take(request: S3Request): Fault | null {
-    const active = this.#active.find(({ order, taken }) => taken < order.times && order.when(request));
-    if (active === undefined) return null;
-    active.taken += 1;
-    return active.order.fault;
-  }
-}

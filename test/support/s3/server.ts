@@ -11,8 +11,8 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { ClientGone, checkBody, receive, refuseUnknownLength } from "./body.ts";
 import { S3Error, errors } from "./error.ts";
-import { Faults } from "./faults.ts";
-import type { ActiveFault, Fault, FaultOrder } from "./faults.ts";
+import { FaultOrders, type ActiveFault, type FaultOrder } from "../fault-orders.ts";
+import type { Fault } from "./faults.ts";
 import { listObjects } from "./listing.ts";
 import { abortUpload, completeUpload, createUpload, listParts, listUploads, uploadPart } from "./multipart.ts";
 import { copyObject, deleteObject, deleteObjects, getObject, preconditionOf, putObject } from "./objects.ts";
@@ -86,7 +86,7 @@ const objectBytesMax = 5 * 2 ** 30;
 export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server> {
   const { bytesMax = 512 * 2 ** 20, partBytesMin = 5 * 2 ** 20, pageKeysMax = 1000 } = options;
   const store = new Store(bytesMax);
-  const faults = new Faults();
+  const faults = new FaultOrders<Fault, S3Request>();
   const keys = new Map<string, AccessKey>();
   const credentials = { accessKeyId: `AKIA${randomBytes(8).toString("hex").toUpperCase()}`, secretAccessKey: randomBytes(20).toString("hex") };
   keys.set(credentials.accessKeyId, credentials);
@@ -214,7 +214,7 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
     keysOf: (bucket) => store.bucket(bucket).sortedKeys.map(({ key }) => key),
     uploadsOf: (bucket) => store.bucket(bucket).uploads.size,
     fault: (fault, { times = 1, operation, when = () => true } = {}) => {
-      const order: FaultOrder = { fault, times, when: (request) => (operation === undefined || request.operation === operation) && when(request) };
+      const order: FaultOrder<Fault, S3Request> = { fault, times, when: (request) => (operation === undefined || request.operation === operation) && when(request) };
       return faults.add(order);
     },
     limitConcurrency: (limit) => { concurrency = limit; },
