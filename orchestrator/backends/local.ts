@@ -28,6 +28,7 @@ export function localBackend(options: LocalOptions): Backend {
   return {
     name: "local",
     supports: { prefetch: true, reclaim: true, cancel: true },
+    meter: null,
     taskManagersMax: options.taskManagersMax,
 
     async launch(spec) {

@@ -15,6 +15,7 @@ export function sequentialBackend(options: SequentialOptions): Backend {
   return {
     name: "sequential",
     supports: { prefetch: true, reclaim: true, cancel: true },
+    meter: null,
     taskManagersMax: 1,
 
     async launch(spec) {

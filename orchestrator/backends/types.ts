@@ -33,10 +33,54 @@ export interface BackendSupports {
   readonly cancel: boolean;
 }
 
+/** What one paid piece of work cost in time; the ledger makes money of it. */
+export interface Usage {
+  /** `LaunchSpec.name` of the Task Manager that it was done for: its run pays. Null: for none, such as keeping warm. */
+  readonly taskManager: string | null;
+  /** What Lambda calls it in its log; null: never told. */
+  readonly requestId: string | null;
+  readonly invocations: number;
+  /** Rounded up as it is billed; holds the init. */
+  readonly billedMs: number;
+  readonly memoryMb: number;
+  readonly ephemeralMb: number;
+  readonly architecture: "x86_64" | "arm64";
+  readonly region: string;
+  readonly initMs: number | null;
+  readonly maxMemoryMb: number | null;
+  /** `report`: Lambda said so; `computed`: from the invocation's duration as seen here. */
+  readonly source: "report" | "computed";
+  /** Nothing of it was of use: a copy that lost, work after Ctrl-C. */
+  readonly wasted: boolean;
+}
+
+/** Paid work that has not ended. */
+export interface UsageInFlight {
+  readonly taskManager: string | null;
+  /** Epoch ms. */
+  readonly startedMs: number;
+  /** Epoch ms: the longest possible end. */
+  readonly notAfterMs: number;
+  readonly memoryMb: number;
+  readonly ephemeralMb: number;
+  readonly architecture: Usage["architecture"];
+  readonly region: string;
+}
+
+/** What a backend that costs money says of it. */
+export interface Meter {
+  /** Hears of work as it ends, and of nothing that ended before. */
+  onUsage(listener: (usage: Usage) => void): void;
+  /** Work in flight, what it will have cost at most. */
+  readonly inFlight: () => readonly UsageInFlight[];
+}
+
 /** A place where Task Managers are started and stopped. One file each. */
 export interface Backend {
   readonly name: string;
   readonly supports: BackendSupports;
+  /** Null where work costs nothing. */
+  readonly meter: Meter | null;
   /** Most Task Managers that one job can use at once. */
   readonly taskManagersMax: number;
   /** @throws LaunchError when none can be started now (`retryable`) or ever. */
