@@ -78,6 +78,8 @@ export class Fleet {
   #proven = 0;
   #holding = 0;
   #idle = 0;
+  /** Live and without an assignment: those that idle, and those that are busy with what nobody wants any more. */
+  #resting = 0;
   #apart = 0;
   #lanes = 1;
   #bound = 0;
@@ -121,6 +123,11 @@ export class Fleet {
   /** Those that hold nothing and can be given work. */
   get idle(): number {
     return this.#idle;
+  }
+
+  /** Those that do what is wanted, or could. */
+  get able(): number {
+    return this.#live - (this.#resting - this.#idle);
   }
 
   /** Those that hold, or wait for, items that must be alone. */
@@ -175,6 +182,7 @@ export class Fleet {
     this.#lanes = member.lanes;
     this.#live += 1;
     this.#idle += 1;
+    this.#resting += 1;
     this.list(member);
     return member;
   }
@@ -192,6 +200,7 @@ export class Fleet {
     member.state = state;
     this.#live += change;
     if (isIdle(member)) this.#idle += change;
+    if (member.assignments.length === 0) this.#resting += change;
     if (member.proven) this.#proven += change;
     if (change > 0) return this.list(member);
     this.bind(member, 0);
@@ -217,7 +226,10 @@ export class Fleet {
     }
     if (member.assignments.length === 0) {
       this.#holding += 1;
-      if (member.state === "live") this.#idle -= 1;
+      if (member.state === "live") {
+        this.#idle -= 1;
+        this.#resting -= 1;
+      }
       member.busySinceMs = nowMs;
       member.progressMs = nowMs;
       assignment.runningSinceMs = nowMs;
@@ -375,7 +387,10 @@ export class Fleet {
     member.busyMs += nowMs - sinceMs;
     member.busySinceMs = null;
     this.#holding -= 1;
-    if (member.state === "live" && isIdle(member)) this.#idle += 1;
+    if (member.state === "live") {
+      this.#resting += 1;
+      if (isIdle(member)) this.#idle += 1;
+    }
     this.#busySinceSumMs -= sinceMs;
     this.#busyMs += nowMs - sinceMs;
   }

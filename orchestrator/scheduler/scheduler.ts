@@ -255,18 +255,21 @@ class StateMachine implements Scheduler {
   /** What a Task Manager may not outlast, whichever comes first. */
   #limitOf(member: TaskManager): Limit {
     const { heartbeats, heartbeatTimeoutMs, taskManagerTimeoutMs, splitTimeoutMs } = this.#plan;
-    const [oldest] = member.assignments;
+    // What nobody wants any more keeps it from other work just as long.
+    const [oldest] = member.assignments.length > 0 ? member.assignments : member.ghosts;
     if (member.state === "silent") {
       const timeMs = Math.min(member.endsAtMs, member.heardMs + silentMaxMs);
-      return { kind: "gone", timeMs, message: `not heard of since ${silentMaxMs / 60_000} minutes` };
+      return goneLimit(timeMs);
     }
     const silentMs = heartbeats ? Math.max(member.heardMs, this.#awakeSinceMs) + heartbeatTimeoutMs : Infinity;
     const stuckMs = taskManagerTimeoutMs === null || oldest === undefined ? Infinity : member.progressMs + taskManagerTimeoutMs;
     const splitMs = splitTimeoutMs === null || oldest === undefined ? Infinity : (oldest.runningSinceMs ?? oldest.givenMs) + splitTimeoutMs;
+    const goneMs = member.ghosts.size > 0 ? Math.max(member.heardMs, this.#awakeSinceMs) + silentMaxMs : Infinity;
     const placeMs = member.state === "live" && !member.retired ? member.untilMs : Infinity;
-    const timeMs = Math.min(silentMs, stuckMs, splitMs, placeMs);
+    const timeMs = Math.min(silentMs, stuckMs, splitMs, goneMs, placeMs);
     if (timeMs === silentMs) return { kind: "silent", timeMs, message: `no heartbeat for ${heartbeatTimeoutMs / 1000} s` };
     if (timeMs === placeMs) return { kind: "place", timeMs, message: "its place is about to be taken from it" };
+    if (timeMs === goneMs) return goneLimit(timeMs);
     if (timeMs === stuckMs) return { kind: "hung", timeMs, message: `held items and ended none for timeouts.taskManagerMs (${taskManagerTimeoutMs} ms)` };
     return { kind: "hung", timeMs, message: `an assignment lasted longer than timeouts.splitMs (${splitTimeoutMs} ms)` };
   }
@@ -370,7 +373,7 @@ class StateMachine implements Scheduler {
     const member = this.#fleet.get(event.id);
     const reported = countOf(event.results) + event.errors.length;
     if (assignment === undefined || member === undefined) {
-      this.#lay(event, [...event.results, ...event.errors.flatMap(({ index }) => [index, index + 1])]);
+      this.#lay(event, [...event.results, ...event.errors.flatMap(({ index }) => [index, index + 1])], nowMs);
       return this.#drop(reported);
     }
     const results = this.#fates.results(assignment, event.results, nowMs);
@@ -391,7 +394,7 @@ class StateMachine implements Scheduler {
     const assignment = this.#assignmentOf(event, nowMs);
     const member = this.#fleet.get(event.id);
     if (assignment === undefined || member === undefined) {
-      this.#lay(event, items);
+      this.#lay(event, items, nowMs);
       return this.#drop(countOf(items));
     }
     assignment.reported += countOf(items);
@@ -501,12 +504,13 @@ class StateMachine implements Scheduler {
   }
 
   /** A report about what nobody wants any more: it tells how far its holder is from having room again. */
-  #lay({ id, assignment }: { readonly id: TaskManagerId; readonly assignment: AssignmentId }, items: Ranges): void {
+  #lay({ id, assignment }: { readonly id: TaskManagerId; readonly assignment: AssignmentId }, items: Ranges, nowMs: number): void {
     const member = this.#fleet.get(id);
     if (member === undefined || member.ghosts.size === 0) return;
     for (const ghost of [...member.ghosts]) {
       if (ghost.id !== assignment) continue;
       ghost.reported += countOf(items);
+      member.progressMs = nowMs;
       if (ghost.reported >= ghost.count) this.#layWhole(member, ghost);
     }
   }
@@ -727,8 +731,8 @@ class StateMachine implements Scheduler {
   #isNearlyDone(nowMs: number): boolean {
     const { launchMs } = this.#launcher;
     const meanMs = this.#fleet.meanMs(nowMs);
-    if (this.#assigner.fixedItems !== null || launchMs === null || meanMs === null || this.#fleet.live === 0) return false;
-    return (this.#assigner.restWeight * meanMs) / this.#fleet.live < launchMs;
+    if (this.#assigner.fixedItems !== null || launchMs === null || meanMs === null || this.#fleet.able === 0) return false;
+    return (this.#assigner.restWeight * meanMs) / this.#fleet.able < launchMs;
   }
 
   #more(): number {
@@ -742,4 +746,8 @@ class StateMachine implements Scheduler {
     const story = { event: event.kind, atMs: this.#nowMs, ...this.counts, stopping: this.#stopping?.reason ?? null };
     throw new Error(`${problem}; ${JSON.stringify(story)}`);
   }
+}
+
+function goneLimit(timeMs: number): Limit {
+  return { kind: "gone", timeMs, message: `not heard of since ${silentMaxMs / 60_000} minutes` };
 }

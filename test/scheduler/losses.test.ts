@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
 import { allowance, begun, ended, failed, heartbeat, itemsRead, joined, lost, newScheduler, only, returned, startedScheduler, type Started } from "./started-scheduler.ts";
 
 /** The lost Task Manager is replaced: what the new one is given. */
@@ -200,5 +201,50 @@ describe("reports that cannot be", () => {
 
   test("by a Task Manager that was never launched are a mistake of the caller", () => {
     expect(() => newScheduler({}).step(ended(7, 1, 0, 1))).toThrow("Task Manager 7 reported and was never launched");
+  });
+});
+
+describe("one that works on what nobody wants any more, and cannot be told so,", () => {
+  const plan: Partial<SchedulerPlan> = {
+    taskManagersMax: 4,
+    heartbeats: false,
+    sizing: { kind: "guided" },
+    supports: { prefetch: false, reclaim: false, cancel: false },
+    speculation: { kind: "quartile", quartile: 0.25, multiplier: 2, intervalMs: 100, maxRetries: 1, extraTaskManagers: false },
+  };
+
+  /** Items 0 and 2 last long; 0 was ended by its copy, and Task Manager 1 says nothing any more. */
+  function haunted(more: Partial<SchedulerPlan>): Started {
+    const scheduler = newScheduler({ ...plan, ...more });
+    scheduler.step(allowance(4));
+    scheduler.step(itemsRead(0, 4));
+    scheduler.step({ kind: "input-ended" });
+    for (const id of [1, 2, 3, 4]) scheduler.step(joined(id), 1000);
+    for (const [id, assignment, item] of [[1, 1, 0], [2, 2, 1], [3, 3, 2]] as const) scheduler.step(begun(id, assignment, item, item + 1), 1010);
+    scheduler.step(ended(2, 2, 1, 2), 1050);
+    scheduler.step(ended(4, 4, 3, 4), 1050);
+    const copies = only("assign", scheduler.waitUntil(1250));
+    expect(copies).toMatchObject([{ id: 2, items: [0, 1] }, { id: 4, items: [2, 3] }]);
+    expect(only("release", scheduler.step(ended(2, 5, 0, 1), 1300))).toEqual([]);
+    return scheduler;
+  }
+
+  test("does not keep another from being launched for what waits", () => {
+    const scheduler = haunted({});
+    for (const id of [2, 4]) scheduler.step(lost(id), 1400);
+    expect(replaced(scheduler, scheduler.step(lost(3), 1400), 5)).toEqual([[2, 3]]);
+  });
+
+  test("is replaced after the time-out of a Task Manager; without one, when nothing can last any longer", () => {
+    for (const [taskManagerTimeoutMs, atMs] of [[30_000, 31_000], [null, 901_010]] as const) {
+      const scheduler = haunted({ taskManagerTimeoutMs });
+      // Those that idle leave first, then the one that is thought to be free.
+      scheduler.step(allowance(1), 1400);
+      scheduler.step(lost(4), 1450);
+      expect(scheduler.step(lost(3), 1500)).toEqual([{ kind: "note-quarantine", items: [2, 3], losses: [0] }]);
+      expect(scheduler.waitUntil(atMs - 1)).toEqual([]);
+      expect(scheduler.waitUntil(atMs)).toEqual([{ kind: "release", id: 1, how: "kill" }]);
+      expect(scheduler.wake()).toEqual([{ kind: "launch", ids: [5] }]);
+    }
   });
 });

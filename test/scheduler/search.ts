@@ -16,6 +16,8 @@ import { TaskManagerModel, type Surroundings } from "./search-task-manager.ts";
 /** Steps to the end once the faults are over, and of all runs together. */
 const healedStepsMax = 20_000;
 const stepsMax = 60_000;
+/** What goes on with no step is no end either. */
+const healedMsMax = 24 * 3_600_000;
 const runsMax = 30;
 const faultyRunsMax = 15;
 
@@ -136,6 +138,7 @@ class World {
       const eventMs = this.#agenda.nextMs ?? Infinity;
       const wakeMs = this.#wakeAtMs ?? Infinity;
       check(Math.min(eventMs, wakeMs) < Infinity, "nothing will ever happen again, and the run has not finished");
+      check(this.#nowMs < this.#nature.healedMs + healedMsMax, `the job does not end, ${healedMsMax / 3_600_000} hours after the last fault`);
       this.#nowMs = Math.max(this.#nowMs, Math.min(eventMs, wakeMs));
       if (wakeMs < eventMs) this.#step({ kind: "clock" });
       else this.#agenda.takeDue(this.#nowMs)?.();
