@@ -14,7 +14,7 @@ const cli = path.join(copyFolder, "cli.js");
 await cp(path.resolve(folder, "../../dist"), copyFolder, { recursive: true });
 await writeFile(path.join(copyFolder, "package.json"), '{ "type": "module" }');
 const readme = path.join(folder, "README.md");
-const rules = ["splitrun", "original", "original-speculation", "late", "spark"];
+const rules = ["splitrun", "original", "original-speculation", "late", "spark", "z"];
 const tables = [
   { name: "way-back", title: "With a way back to the holder", flags: [], cost: false },
   { name: "no-way-back", title: "Without a way back: `--supports none`", flags: ["--supports", "none"], cost: true },

@@ -9,9 +9,9 @@ import { ganttPage } from "./gantt-page.ts";
 import { count } from "../observe/progress.ts";
 import { sharesOf } from "../scheduler/shares.ts";
 import type { SpeculationPlan } from "../scheduler/types.ts";
-import { productRule, type ProductPlan, type Rule, type RuleJob, type Supports } from "../simulate/rule.ts";
+import { productRule, type ProductPlan, type RuleJob, type Supports } from "../simulate/rule.ts";
 import { rivals } from "../simulate/rivals/rivals.ts";
-import { boundOfSeed, seedsOf, simulateSeed, summaryOf, type ClassFigures, type SeedFigures } from "../simulate/simulate.ts";
+import { boundOfSeed, ideal, seedsOf, simulateSeed, summaryOf, type ClassFigures, type Contender, type SeedFigures } from "../simulate/simulate.ts";
 import { jobsOf, type Workload, type WorkloadClass } from "../simulate/workload.ts";
 import { parseWorkload } from "./parse-workload.ts";
 
@@ -68,8 +68,8 @@ export function addSimulate(program: Command): void {
     .addOption(new Option("--policy <name>", "how splits are sized").choices(policyNames).default("guided"))
     .option("--split-size <n>", "what the policies other than guided start from", wholeNumber, splitSizeDefault)
     .addOption(new Option("--speculation <kind>", "what is done about stragglers").choices(speculationNames).default("remainder"))
-    .addOption(new Option("--rule <name>", "whose rule").choices(["splitrun", ...Object.keys(rivals)]).default("splitrun"))
-    .option("--compare", "all rules, one below the other")
+    .addOption(new Option("--rule <name>", "whose rule; z: what could be reached if hand-over were free").choices(["splitrun", ...Object.keys(rivals), ideal.name]).default("splitrun"))
+    .option("--compare", "all rules and z, one below the other")
     .option("--supports <list>", "what can be told to a machine that works: of prefetch, reclaim and cancel, or none", supportsOf, { prefetch: true, reclaim: true, cancel: true })
     .option("--lanes <n>", "items in flight at once at a machine, whatever the classes say", wholeNumber)
     .option("--html <file>", "draw the first seed of the first class: machines by time, copies, pauses, deaths")
@@ -93,7 +93,7 @@ async function simulate(file: string, flags: SimulateFlags): Promise<void> {
 }
 
 /** Seed by seed with all rules, so that the bound of a seed is worked out once. `html`: where the first run is drawn. */
-async function figuresOf(workloadClass: WorkloadClass, rules: readonly Rule[], { supports }: SimulateFlags, html: string | null): Promise<readonly ClassFigures[]> {
+async function figuresOf(workloadClass: WorkloadClass, rules: readonly Contender[], { supports }: SimulateFlags, html: string | null): Promise<readonly ClassFigures[]> {
   const { name, parameters } = workloadClass;
   const bySeeds = rules.map((): SeedFigures[] => []);
   const seeds = seedsOf(workloadClass);
@@ -111,7 +111,7 @@ async function figuresOf(workloadClass: WorkloadClass, rules: readonly Rule[], {
   return rules.map((rule, at) => summaryOf(name, rule.name, bySeeds[at] ?? []));
 }
 
-async function draw(file: string, { name, parameters }: WorkloadClass, rule: Rule, figures: SeedFigures, trace: PictureTrace): Promise<void> {
+async function draw(file: string, { name, parameters }: WorkloadClass, rule: Contender, figures: SeedFigures, trace: PictureTrace): Promise<void> {
   const { seed, boundS, makespanS, wastePercent, assignments, messages } = figures;
   const page = ganttPage({
     title: `${name} · ${rule.name}`,
@@ -138,10 +138,10 @@ async function draw(file: string, { name, parameters }: WorkloadClass, rule: Rul
   }
 }
 
-async function rulesOf(workloadClass: WorkloadClass, flags: SimulateFlags): Promise<readonly Rule[]> {
+async function rulesOf(workloadClass: WorkloadClass, flags: SimulateFlags): Promise<readonly Contender[]> {
   const own = productRule(await sizingOf(workloadClass, flags), speculationOf(flags.speculation));
-  if (flags.compare) return [own, ...Object.values(rivals)];
-  return [rivals[flags.rule] ?? own];
+  if (flags.compare) return [own, ...Object.values(rivals), ideal];
+  return [flags.rule === ideal.name ? ideal : (rivals[flags.rule] ?? own)];
 }
 
 function speculationOf(name: string): SpeculationPlan {

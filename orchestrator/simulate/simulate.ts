@@ -1,4 +1,5 @@
 import { clairvoyantBoundS, workOf } from "./bound.ts";
+import { runIdeal } from "./ideal.ts";
 import type { Rule, Supports } from "./rule.ts";
 import { medianOf, quantileOf } from "./statistics.ts";
 import type { Trace } from "./trace.ts";
@@ -34,15 +35,23 @@ export interface ClassFigures {
   readonly jobsS?: readonly number[];
 }
 
+/** No rule, but what could be reached if hand-over were free. */
+export const ideal = { name: "z" } as const;
+
+/** Whoever is simulated. */
+export type Contender = Rule | typeof ideal;
+
 export interface SimulateOptions {
-  readonly rule: Rule;
+  readonly rule: Contender;
   readonly supports: Supports;
   readonly shares: Shares;
 }
 
 /** One seed: the bound and what the rule made of it. */
 export function simulateSeed(parameters: Parameters, seed: number, boundS: number, options: SimulateOptions, trace: Trace | null): SeedFigures {
-  const figures = runWorld({ parameters, jobs: jobsOf(parameters), seed, ...options, trace });
+  const { rule } = options;
+  const jobs = jobsOf(parameters);
+  const figures = "create" in rule ? runWorld({ parameters, jobs, seed, ...options, rule, trace }) : runIdeal({ parameters, jobs, seed });
   return { ...figures, seed, boundS };
 }
 

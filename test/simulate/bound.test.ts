@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { boundOfSeed } from "../../orchestrator/simulate/simulate.ts";
+import { boundOfSeed, ideal as z } from "../../orchestrator/simulate/simulate.ts";
 import { createRandom } from "../support/random.ts";
 import { all, ideal, none, parametersOf, rules, simulated } from "./worlds.ts";
 
@@ -49,7 +49,7 @@ describe("the clairvoyant bound", () => {
     console.log(`SPLITRUN_SEED=${start}`);
     for (let round = 0; round < 12; round++) {
       const parameters = anyParameters(start + round);
-      for (const rule of rules) {
+      for (const rule of [...rules, z]) {
         for (const supports of [all, none]) {
           const { makespanS, boundS } = simulated(parameters, rule, { supports, seed: start + round });
           expect(makespanS, `${rule.name}, seed ${start + round}`).toBeGreaterThanOrEqual(boundS * (1 - 1e-9));

@@ -38,7 +38,7 @@ describe("splitrun simulate", () => {
     const { code, stdout } = await splitrun(args, { cwd: folder });
     expect(code).toBe(0);
     const { classes } = JSON.parse(stdout) as { classes: readonly { readonly rule: string; readonly seeds: number }[] };
-    expect(classes.map(({ rule }) => rule)).toEqual(["splitrun", "original", "original-speculation", "late", "spark"]);
+    expect(classes.map(({ rule }) => rule)).toEqual(["splitrun", "original", "original-speculation", "late", "spark", "z"]);
     expect(classes.every(({ seeds }) => seeds === 1)).toBe(true);
   });
 

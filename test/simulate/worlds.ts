@@ -1,7 +1,7 @@
 import { sharesOf } from "../../orchestrator/scheduler/shares.ts";
 import { rivals } from "../../orchestrator/simulate/rivals/rivals.ts";
 import { productRule, type Rule, type Supports } from "../../orchestrator/simulate/rule.ts";
-import { boundOfSeed, simulateSeed, type SeedFigures } from "../../orchestrator/simulate/simulate.ts";
+import { boundOfSeed, simulateSeed, type Contender, type SeedFigures } from "../../orchestrator/simulate/simulate.ts";
 import { workloadSchema, type Parameters } from "../../orchestrator/simulate/workload.ts";
 
 export const all: Supports = { prefetch: true, reclaim: true, cancel: true };
@@ -29,6 +29,6 @@ export function ideal(given: Readonly<Record<string, unknown>>): Parameters {
   return parametersOf({ sigma: 0, meanS: 1, warmS: [0, 0], roundTripS: [0, 0], handOverS: 0, requestS: 0, ...given });
 }
 
-export function simulated(parameters: Parameters, rule: Rule, { supports = all, seed = 1 }: { readonly supports?: Supports; readonly seed?: number } = {}): SeedFigures {
+export function simulated(parameters: Parameters, rule: Contender, { supports = all, seed = 1 }: { readonly supports?: Supports; readonly seed?: number } = {}): SeedFigures {
   return simulateSeed(parameters, seed, boundOfSeed(parameters, seed), { rule, supports, shares: sharesOf }, null);
 }
