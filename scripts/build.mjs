@@ -80,6 +80,18 @@ await build({
   keepNames: true,
   banner: { js: requireBanner },
 });
+// Lambda's handler is in the Task Manager's file; its own has nothing but the name that Lambda calls.
+await build({
+  ...common,
+  entryPoints: { lambda: "task-manager/lambda.ts" },
+  outdir: dist,
+  plugins: [{
+    name: "task-manager-apart",
+    setup({ onResolve }) {
+      onResolve({ filter: /\/main\.ts$/ }, () => ({ path: "./task-manager.js", external: true }));
+    },
+  }],
+});
 // What is imported where it is needed stays in files of its own: in one file, its packages would be loaded at every start.
 await build({
   ...common,

@@ -28,6 +28,11 @@ export function createArtifactStore(directory: string): ArtifactStore {
     async write(artifact, offset, data, last) {
       const place = pathOf(artifact);
       let entry = arriving.get(artifact.sha256);
+      if (entry !== undefined && offset === 0) {
+        // It broke off, and begins anew.
+        await entry.file.close();
+        entry = undefined;
+      }
       if (entry === undefined) {
         const temporary = `${place}.${process.pid}.part`;
         entry = { file: await open(temporary, "w", 0o600), temporary, hash: createHash("sha256") };

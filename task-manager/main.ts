@@ -3,6 +3,7 @@ import { isMainThread, workerData } from "node:worker_threads";
 import { pathToFileURL } from "node:url";
 import { createArtifactStore } from "./artifact-store.ts";
 import { ipcChannel } from "./channel/ipc.ts";
+import type { LambdaHandler } from "./lambda/handler.ts";
 import { startTaskManager } from "./task-manager.ts";
 import { createExecutor } from "./tasks/create-executor.ts";
 import { runThreadRole } from "./threads.ts";
@@ -10,6 +11,12 @@ import { runThreadRole } from "./threads.ts";
 export { createArtifactStore } from "./artifact-store.ts";
 export { startTaskManager } from "./task-manager.ts";
 export { createExecutor } from "./tasks/create-executor.ts";
+export type { LambdaHandler } from "./lambda/handler.ts";
+
+/** What Lambda calls; loaded there only. */
+export async function lambdaHandler(): Promise<LambdaHandler> {
+  return (await import("./lambda/handler.ts")).createLambdaHandler();
+}
 
 function startProcess(): void {
   const [id = "task-manager", artifactDirectory = "artifacts"] = process.argv.slice(2);

@@ -325,54 +325,137 @@ export type TaskManagerMessage = z.infer<typeof taskManagerMessage>;
 
 // ---- orchestrator → Task Manager ----
 
+const configure = z.object({
+  kind: z.literal("configure"),
+  task: taskSpec,
+  reportMs: z.number().positive(),
+  heartbeatMs: z.number().positive(),
+  /** From begun to ended; past it the item is an error and the process is replaced. */
+  itemTimeoutMs: z.number().positive(),
+  profile: z.enum(["off", "cpu", "memory"]),
+  /** null: none are made. */
+  faults: faultSpec.nullable(),
+  /** Resident memory that it should stay below; null: what its machine or control group leaves it. */
+  memoryLimitMb: z.number().positive().nullable(),
+});
+
+const assign = z.object({
+  kind: z.literal("assign"),
+  assignment: index,
+  items: ranges,
+  /** One for each index of `items`, in order. */
+  inputs: z.array(json),
+  /** What is not begun by then, counted from the receipt, is given back with cause DEADLINE; null: no such time. */
+  endWithinMs: z.number().nonnegative().nullable(),
+  /** Worked on from the last item to the first. */
+  reversed: z.boolean(),
+  /** One item at a time, each announced alone: what ends or hangs the process names itself. Absent: no. */
+  apart: z.boolean().optional(),
+});
+
+const grant = z.object({
+  kind: z.literal("grant"),
+  /** null: of any host that has no grant of its own. */
+  host: z.string().nullable(),
+  /** Downloads at once; null: the host's grant is taken back. */
+  concurrency: index.nullable(),
+  requestsPerSecond: z.number().positive().nullable(),
+  /** Nothing is asked of it for that long. */
+  pausedForMs: z.number().nonnegative(),
+});
+
 export const orchestratorMessage = z.discriminatedUnion("kind", [
-  z.object({
-    kind: z.literal("configure"),
-    task: taskSpec,
-    reportMs: z.number().positive(),
-    heartbeatMs: z.number().positive(),
-    /** From begun to ended; past it the item is an error and the process is replaced. */
-    itemTimeoutMs: z.number().positive(),
-    profile: z.enum(["off", "cpu", "memory"]),
-    /** null: none are made. */
-    faults: faultSpec.nullable(),
-    /** Resident memory that it should stay below; null: what its machine or control group leaves it. */
-    memoryLimitMb: z.number().positive().nullable(),
-  }),
+  configure,
   z.object({ kind: z.literal("artifact"), sha256: z.string(), offset: index, data: z.base64(), last: z.boolean() }),
-  z.object({
-    kind: z.literal("assign"),
-    assignment: index,
-    items: ranges,
-    /** One for each index of `items`, in order. */
-    inputs: z.array(json),
-    /** What is not begun by then, counted from the receipt, is given back with cause DEADLINE; null: no such time. */
-    endWithinMs: z.number().nonnegative().nullable(),
-    /** Worked on from the last item to the first. */
-    reversed: z.boolean(),
-    /** One item at a time, each announced alone: what ends or hangs the process names itself. Absent: no. */
-    apart: z.boolean().optional(),
-  }),
+  assign,
   /** Give back what is not begun, the last `items` of it; answered by `returned` with cause RECLAIMED, maybe empty. */
   z.object({ kind: z.literal("reclaim"), assignment: index, items: index }),
   /** Stop working on it; nothing more about it is wanted. */
   z.object({ kind: z.literal("cancel"), assignment: index }),
   /** This Task Manager's share of what may be asked of a host; holds until the next one. */
-  z.object({
-    kind: z.literal("grant"),
-    /** null: of any host that has no grant of its own. */
-    host: z.string().nullable(),
-    /** Downloads at once; null: the host's grant is taken back. */
-    concurrency: index.nullable(),
-    requestsPerSecond: z.number().positive().nullable(),
-    /** Nothing is asked of it for that long. */
-    pausedForMs: z.number().nonnegative(),
-  }),
+  grant,
   /** `drain`: end what is begun, give back the rest, say bye. `now`: exit. */
   z.object({ kind: z.literal("stop"), how: z.enum(["drain", "now"]) }),
 ]);
 export type OrchestratorMessage = z.infer<typeof orchestratorMessage>;
 export type HostGrant = Extract<OrchestratorMessage, { kind: "grant" }>;
+
+// ---- Lambda's carrier: a request, and a response of messages, each a line ----
+
+const lambdaArtifact = artifact.extend({
+  /** Its content, where it is small. */
+  inline: z.base64().nullable(),
+  /** Where it was staged. */
+  s3: z.object({ bucket: z.string(), key: z.string() }).nullable(),
+});
+export type LambdaArtifact = z.infer<typeof lambdaArtifact>;
+
+export const lambdaRequest = z.discriminatedUnion("kind", [
+  /** Answered at once, but for `holdMs`: so long does it keep its environment, so that others answer the next one. */
+  z.object({ protocol: z.number(), kind: z.literal("ping"), holdMs: z.number().nonnegative() }),
+  z.object({
+    protocol: z.number(),
+    /** `warm`: the task is loaded, and that is all. */
+    kind: z.enum(["warm", "work"]),
+    taskManager: z.string(),
+    configure,
+    /** Threads and sessions by the function's memory, not as `configure` says. */
+    coresByMemory: z.boolean(),
+    /** Beside the function's own. */
+    env: z.record(z.string(), z.string()),
+    artifacts: z.array(lambdaArtifact),
+    grants: z.array(grant),
+    /** Of one assignment. */
+    assigns: z.array(assign),
+    /** After this long nothing is begun any more. */
+    beginWithinMs: z.number().nonnegative(),
+    /** The response is read at its end: no heartbeats, and no more than fits into it. null: it is streamed. */
+    buffered: z.object({
+      bytesMax: index,
+      /** Where a larger response is put; null: what is not begun goes back before it gets there. */
+      spill: z.object({ bucket: z.string(), key: z.string() }).nullable(),
+    }).nullable(),
+  }),
+]);
+export type LambdaRequest = z.infer<typeof lambdaRequest>;
+
+/** What Lambda's response has beside a Task Manager's messages. */
+const lambdaMessage = z.discriminatedUnion("kind", [
+  /** The first line. */
+  z.object({
+    kind: z.literal("invocation-began"),
+    protocol: z.number(),
+    /** Names the environment, as its log stream does. */
+    environment: z.string(),
+    cold: z.boolean(),
+    /** From the start of the process to its handler; null: not a cold start. */
+    initMs: z.number().nullable(),
+    memoryMb: z.number(),
+    ephemeralMb: z.number(),
+    architecture: z.enum(["x86_64", "arm64"]),
+    region: z.string(),
+    functionVersion: z.string(),
+    /** Until the function's time-out. */
+    remainingMs: z.number(),
+    versions: z.record(z.string(), z.string()),
+  }),
+  /** The rest of the response is there. */
+  z.object({ kind: z.literal("spilled"), bucket: z.string(), key: z.string(), bytes: index }),
+  /** The last line: everything held was reported or returned. */
+  z.object({
+    kind: z.literal("invocation-ended"),
+    durationMs: z.number(),
+    /** Highest so far. */
+    rssMb: z.number(),
+    /** CPU time that the invocation took. */
+    cpuMs: z.number(),
+    /** The process ends now, by its own wish: whatever Lambda says of that is no news. */
+    leaves: z.boolean(),
+  }),
+]);
+export const lambdaLine = z.union([taskManagerMessage, lambdaMessage]);
+export type LambdaMessage = z.infer<typeof lambdaMessage>;
+export type LambdaLine = TaskManagerMessage | LambdaMessage;
 
 /** One end of a carrier. Messages arrive in order, whole, and already checked against the schema. */
 export interface Channel<Out, In> {

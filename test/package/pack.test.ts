@@ -61,7 +61,7 @@ describe("the package", () => {
       "LICENSE", "README.md", "package.json",
       "dist/cli.js", "dist/index.js", "dist/task-manager.js", "dist/task-manager-s3.js", "dist/types/orchestrator/index.d.ts",
     ]));
-    const needed = /^(LICENSE|README\.md|package\.json|dist\/(cli|index|task-manager(-s3)?|[\w-]+-[A-Z0-9]{8})\.js|dist\/types\/(orchestrator|task-manager)\/.+\.d\.ts)$/;
+    const needed = /^(LICENSE|README\.md|package\.json|dist\/(cli|index|lambda|task-manager(-s3)?|[\w-]+-[A-Z0-9]{8})\.js|dist\/types\/(orchestrator|task-manager)\/.+\.d\.ts)$/;
     expect(files.filter((file) => !needed.test(file))).toEqual([]);
     expect(packed.unpackedSize).toBeLessThan(unpackedBytesMax);
   });

@@ -1,0 +1,199 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Writable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import * as z from "zod";
+import type { LambdaRequest, TaskManagerMessage } from "../protocol.ts";
+import { lambdaRequest, protocolVersion } from "../protocol.ts";
+import { createFunctionArtifacts } from "./artifacts.ts";
+import { functionMachine } from "./machine.ts";
+import { keyOf, startResident, type Ear, type Resident, type TaskRequest } from "./resident.ts";
+import { bufferedResponse, streamedResponse, type LambdaResponse } from "./response.ts";
+import { spill } from "./spill.ts";
+
+export interface LambdaContext {
+  getRemainingTimeInMillis(): number;
+}
+
+/** Either kind: with a stream to write to, or with an answer. */
+export type LambdaHandler = (event: unknown, ...rest: readonly unknown[]) => Promise<unknown>;
+
+interface StreamingRuntime {
+  streamifyResponse(handler: (event: unknown, stream: Writable, context: LambdaContext) => Promise<void>): LambdaHandler;
+}
+
+declare global {
+  /** Lambda's own, in its Node runtimes; elsewhere there is none. */
+  var awslambda: StreamingRuntime | undefined;
+}
+
+/** Nothing is begun in the last tenth of the time that is left to an invocation. */
+const marginShare = 0.1;
+const marginMsMin = 500;
+const marginMsMax = 30_000;
+/** For what was written to reach Lambda before the process ends. */
+const leaveAfterMs = 20;
+const everything = 2 ** 31;
+
+type Bounds = ReturnType<typeof boundsOf>;
+
+/** Created when the process starts: what it costs is the cold start's. */
+export function createLambdaHandler(): LambdaHandler {
+  const machine = functionMachine(process.env);
+  const artifacts = createFunctionArtifacts(path.join(tmpdir(), "splitrun-artifacts"), process.env["LAMBDA_TASK_ROOT"] ?? process.cwd());
+  // The code's own folder is no place to work in.
+  process.chdir(mkdtempSync(path.join(tmpdir(), "splitrun-")));
+  const initMs = performance.now();
+  let invocations = 0;
+  let resident: Resident | undefined;
+
+  async function invoke(event: unknown, context: LambdaContext, response: LambdaResponse): Promise<string> {
+    const startedMs = performance.now();
+    const cpuBefore = process.cpuUsage();
+    const cold = invocations++ === 0;
+    void response.write({
+      kind: "invocation-began",
+      protocol: protocolVersion,
+      environment: machine.environment,
+      cold,
+      initMs: cold ? initMs : null,
+      memoryMb: machine.memorySizeMb,
+      ephemeralMb: machine.ephemeralMb,
+      architecture: machine.architecture,
+      region: machine.region,
+      functionVersion: machine.functionVersion,
+      remainingMs: Math.max(0, context.getRemainingTimeInMillis()),
+      versions: { splitrun: __SPLITRUN_VERSION__, node: process.version },
+    });
+    const request = parsed(event);
+    const leaving = request === null ? (await refuse(response, event), null) : await serve(request, context, response);
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const text = await response.end({
+      kind: "invocation-ended",
+      durationMs: performance.now() - startedMs,
+      rssMb: (process.resourceUsage().maxRSS * 1024) / 1e6,
+      cpuMs: (user + system) / 1000,
+      leaves: leaving !== null,
+    });
+    if (leaving === null) return text;
+    await delay(leaveAfterMs);
+    // Frozen it would end in the middle of the next invocation.
+    return process.exit(leaving);
+  }
+
+  /** Null: it stays; else the exit code that it leaves with. */
+  async function serve(request: LambdaRequest, context: LambdaContext, response: LambdaResponse): Promise<number | null> {
+    if (request.kind === "ping") {
+      await delay(request.holdMs);
+      return null;
+    }
+    const beats = setInterval(() => void response.write(heartbeatOf(process.cpuUsage())), request.configure.heartbeatMs);
+    let ready: Resident | null;
+    try {
+      ready = await prepare(request, response);
+    } finally {
+      clearInterval(beats);
+    }
+    if (ready === null || request.kind === "warm") return null;
+    return work(request, ready, boundsOf(request, context), response);
+  }
+
+  /** The Task Manager with this task; null: there is none, and the response says why. */
+  async function prepare(request: TaskRequest, response: LambdaResponse): Promise<Resident | null> {
+    if (resident !== undefined && resident.key !== keyOf(request)) {
+      await resident.close();
+      resident = undefined;
+    }
+    try {
+      await artifacts.receive(request.artifacts);
+    } catch (error) {
+      await response.write({ kind: "refused", code: "ARTIFACT_FAILED", field: "backend.stagingBucket", message: error instanceof Error ? error.message : String(error) });
+      return null;
+    }
+    resident ??= startResident({ request, artifacts, machine });
+    resident.listen({ hear: (message) => response.write(message), idle: () => undefined, exit: (code) => process.exit(code) });
+    const answer = await resident.configure();
+    await response.write(answer);
+    if (answer.kind === "configured") return resident;
+    resident.listen(null);
+    if (answer.kind === "refused") {
+      await resident.close();
+      resident = undefined;
+    }
+    return null;
+  }
+
+  return handlerOf(invoke);
+}
+
+/** Lambda's Node runtimes stream where the handler says so; whoever asks for a buffered answer gets the same text. */
+function handlerOf(invoke: (event: unknown, context: LambdaContext, response: LambdaResponse) => Promise<string>): LambdaHandler {
+  const runtime = globalThis.awslambda;
+  if (runtime === undefined) return async (event, context) => invoke(event, context as LambdaContext, bufferedResponse());
+  return runtime.streamifyResponse(async (event, stream, context) => {
+    const text = await invoke(event, context, isBuffered(event) ? bufferedResponse() : streamedResponse(stream));
+    stream.end(text);
+  });
+}
+
+function isBuffered(event: unknown): boolean {
+  return z.object({ buffered: z.object({}) }).safeParse(event).success;
+}
+
+/** Works until all that was assigned is reported or returned. Null: it stays; else the exit code that it leaves with. */
+async function work(request: TaskRequest, resident: Resident, bounds: Bounds, response: LambdaResponse): Promise<number | null> {
+  const { buffered, assigns } = request;
+  const cpuBefore = process.cpuUsage();
+  let isFull = false;
+  const leaving = await new Promise<number | null>((resolve) => {
+    const ear: Ear = {
+      async hear(message) {
+        await response.write(hereAndNow(message, cpuBefore, isFull));
+        if (buffered === null || buffered.spill !== null || isFull || response.bytes < buffered.bytesMax) return;
+        isFull = true;
+        for (const { assignment } of assigns) resident.send({ kind: "reclaim", assignment, items: everything });
+      },
+      idle: () => resolve(null),
+      exit: (code) => (code === 0 ? resolve(0) : process.exit(code)),
+    };
+    resident.listen(ear);
+    for (const message of request.grants) resident.send(message);
+    for (const message of assigns) resident.send({ ...message, endWithinMs: Math.min(message.endWithinMs ?? Infinity, bounds.beginWithinMs) });
+  });
+  resident.listen(null);
+  if (buffered !== null && buffered.spill !== null && response.bytes > buffered.bytesMax) await spill(response, buffered.spill);
+  return leaving;
+}
+
+function boundsOf({ beginWithinMs }: TaskRequest, context: LambdaContext) {
+  const remainingMs = context.getRemainingTimeInMillis();
+  const marginMs = Math.min(marginMsMax, Math.max(marginMsMin, remainingMs * marginShare));
+  return { beginWithinMs: Math.max(0, Math.min(beginWithinMs, remainingMs - marginMs)) };
+}
+
+/** CPU time is the invocation's own; what a full response makes it give back, it gives back for lack of time. */
+function hereAndNow(message: TaskManagerMessage, cpuBefore: NodeJS.CpuUsage, isFull: boolean): TaskManagerMessage {
+  if (message.kind === "heartbeat") {
+    const { user, system } = process.cpuUsage(cpuBefore);
+    return { ...message, cpuMs: (user + system) / 1000 };
+  }
+  return isFull && message.kind === "returned" && message.cause === "RECLAIMED" ? { ...message, cause: "DEADLINE" } : message;
+}
+
+function heartbeatOf({ user, system }: NodeJS.CpuUsage): TaskManagerMessage {
+  return { kind: "heartbeat", held: [], rssMb: process.memoryUsage.rss() / 1e6, cpuMs: (user + system) / 1000, queues: {} };
+}
+
+function parsed(event: unknown): LambdaRequest | null {
+  const request = lambdaRequest.safeParse(event);
+  return request.success && request.data.protocol === protocolVersion ? request.data : null;
+}
+
+async function refuse(response: LambdaResponse, event: unknown): Promise<void> {
+  const spoken = z.object({ protocol: z.number() }).safeParse(event);
+  const message = spoken.success && spoken.data.protocol !== protocolVersion
+    ? `the function speaks protocol ${protocolVersion}, the orchestrator ${spoken.data.protocol}; run \`splitrun redeploy\` with the version that runs the job`
+    : "the function was invoked with something that is no request of an orchestrator";
+  await response.write({ kind: "refused", code: "LAMBDA_PROTOCOL", field: "backend", message });
+}

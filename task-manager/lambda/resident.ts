@@ -1,0 +1,135 @@
+import { createHash } from "node:crypto";
+import type { Channel, LambdaRequest, OrchestratorMessage, TaskManagerMessage } from "../protocol.ts";
+import { startTaskManager } from "../task-manager.ts";
+import { createExecutor } from "../tasks/create-executor.ts";
+import type { Executor } from "../tasks/types.ts";
+import type { FunctionArtifacts } from "./artifacts.ts";
+import { fittedTo, type FunctionMachine } from "./machine.ts";
+
+export type TaskRequest = Exclude<LambdaRequest, { kind: "ping" }>;
+type Configure = TaskRequest["configure"];
+type Answer = Extract<TaskManagerMessage, { kind: "need" | "configured" | "refused" }>;
+
+/** Takes what the Task Manager says during an invocation. */
+export interface Ear {
+  hear(message: TaskManagerMessage): Promise<void>;
+  /** All that it held was reported or returned. */
+  idle(): void;
+  /** It wants its process to end. */
+  exit(code: number): void;
+}
+
+/** A Task Manager that stays with its task from one invocation to the next: threads and sessions outlast the freeze. */
+export interface Resident {
+  /** Requests with the same one find their task loaded. */
+  readonly key: string;
+  /** From now on it is heard by this one; null: by nobody. */
+  listen(ear: Ear | null): void;
+  /** Loads the task, if it is not loaded yet. */
+  configure(): Promise<Answer>;
+  send(message: OrchestratorMessage): void;
+  close(): Promise<void>;
+}
+
+/** Whose faults strike which items follows from the id, and the id is the slot's. */
+export function keyOf({ configure, env, coresByMemory, taskManager }: TaskRequest): string {
+  const id = configure.faults === null ? null : taskManager;
+  return createHash("sha256").update(JSON.stringify([configure, env, coresByMemory, id])).digest("hex");
+}
+
+export interface ResidentOptions {
+  readonly request: TaskRequest;
+  readonly artifacts: FunctionArtifacts;
+  readonly machine: FunctionMachine;
+}
+
+export function startResident({ request, artifacts, machine }: ResidentOptions): Resident {
+  const key = keyOf(request);
+  const configure = configureHere(request, machine);
+  const listeners: ((message: OrchestratorMessage) => void)[] = [];
+  const closeListeners: (() => void)[] = [];
+  const env = applied(request.env);
+  let ear: Ear | null = null;
+  let executor: Executor | undefined;
+  let configured: Answer | undefined;
+  let answer: (given: Answer) => void = () => undefined;
+
+  async function send(message: TaskManagerMessage): Promise<void> {
+    switch (message.kind) {
+      // The invocation's first line has said it.
+      case "hello":
+        return;
+      case "configured":
+        configured = message;
+        return answer(message);
+      case "need":
+      case "refused":
+        return answer(message);
+      case "idle":
+        return ear?.idle();
+      default:
+        return ear?.hear(message);
+    }
+  }
+
+  const channel: Channel<TaskManagerMessage, OrchestratorMessage> = {
+    send,
+    onMessage: (listener) => void listeners.push(listener),
+    onClose: (listener) => void closeListeners.push(listener),
+    close: () => undefined,
+  };
+  const tell = (message: OrchestratorMessage) => listeners.forEach((listener) => listener(message));
+  startTaskManager({
+    id: request.taskManager,
+    channel,
+    artifacts,
+    threads: true,
+    async createExecutor(task, context) {
+      executor = await createExecutor(task, context);
+      return executor;
+    },
+    exit: (code) => ear?.exit(code),
+  });
+
+  return {
+    key,
+    listen: (next) => void (ear = next),
+    configure() {
+      if (configured !== undefined) return Promise.resolve(configured);
+      const answered = new Promise<Answer>((resolve) => {
+        answer = resolve;
+      });
+      tell(configure);
+      return answered;
+    },
+    send: tell,
+    async close() {
+      ear = null;
+      for (const listener of closeListeners) listener();
+      await executor?.close();
+      env.restore();
+    },
+  };
+}
+
+function configureHere({ configure, coresByMemory }: TaskRequest, { cores, memoryLimitMb }: FunctionMachine): Configure {
+  return {
+    ...configure,
+    task: coresByMemory ? fittedTo(configure.task, cores) : configure.task,
+    memoryLimitMb: configure.memoryLimitMb ?? memoryLimitMb,
+  };
+}
+
+/** The next job's environment is another. */
+function applied(env: Readonly<Record<string, string>>): { restore(): void } {
+  const before = Object.keys(env).map((name) => [name, process.env[name]] as const);
+  Object.assign(process.env, env);
+  return {
+    restore() {
+      for (const [name, value] of before) {
+        if (value === undefined) delete process.env[name];
+        else process.env[name] = value;
+      }
+    },
+  };
+}
