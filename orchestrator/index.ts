@@ -3,6 +3,7 @@ export { createOrchestrator, type Orchestrator, type OrchestratorOptions } from 
 export type { JobHandle, JobState } from "./service/queued-job.ts";
 export { runJob, type RunJobOptions } from "./service/run-job.ts";
 export type { RunResult } from "./service/execute-job.ts";
+export type { Cost } from "./observe/cost.ts";
 export type { Progress } from "./observe/progress.ts";
 export type { Counts, ErrorGroup, RunState, Summary } from "./observe/summary.ts";
 export type { Outcome, OutcomeError } from "./results/types.ts";

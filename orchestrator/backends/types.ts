@@ -1,4 +1,5 @@
 import type { Channel, OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
+import type { LambdaReport } from "./lambda/report.ts";
 
 /** How a Task Manager's process or thread of life ended. */
 export interface ExitInfo {
@@ -67,12 +68,25 @@ export interface UsageInFlight {
   readonly region: string;
 }
 
+export interface ReportsAsked {
+  readonly requestIds: readonly string[];
+  /** Epoch ms: nothing is older. */
+  readonly fromMs: number;
+  /** Epoch ms: no longer worth waiting. */
+  readonly untilMs: number;
+}
+
 /** What a backend that costs money says of it. */
 export interface Meter {
   /** Hears of work as it ends, and of nothing that ended before. */
   onUsage(listener: (usage: Usage) => void): void;
   /** Work in flight, what it will have cost at most. */
   readonly inFlight: () => readonly UsageInFlight[];
+  /**
+   * What Lambda itself says of invocations whose usage was computed, as far as it can be had until then; asked once,
+   * after a run. Never rejects. Absent: nowhere to ask.
+   */
+  readonly reports?: (asked: ReportsAsked) => Promise<readonly LambdaReport[]>;
 }
 
 /** A place where Task Managers are started and stopped. One file each. */

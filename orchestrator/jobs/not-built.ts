@@ -1,6 +1,6 @@
 import { shown, type Problem } from "./job-error.ts";
 import { backendNames, policyNames } from "./names.ts";
-import { isPlainObject, valueAt, withoutField } from "./problems.ts";
+import { valueAt, withoutField } from "./problems.ts";
 
 /** A part of the design that cannot be asked for yet. Its neutral value is accepted, and means nothing. */
 interface NotBuilt {
@@ -14,7 +14,6 @@ interface NotBuilt {
   readonly strip: boolean;
 }
 
-const isEmpty = (value: unknown) => isPlainObject(value) && Object.keys(value).length === 0;
 const isS3 = (value: unknown) => typeof value === "string" && /^s3:\/\//i.test(value);
 const isOneOf = (...names: readonly string[]) => (value: unknown) => typeof value === "string" && names.includes(value);
 const laterBackends = isOneOf("lambda", "ssh", "slurm", "pbs", "sge", "lsf");
@@ -35,7 +34,6 @@ const table: readonly NotBuilt[] = [
   entry("output", isS3, outputs),
   entry("output.to", isS3, outputs),
   absent("profile", isOneOf("off"), "off"),
-  absent("budget", isEmpty),
   absent("tune", (value) => value === false),
   absent("deadlineMs", (value) => value === null),
 ];

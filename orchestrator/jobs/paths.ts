@@ -28,6 +28,7 @@ export function absolutePaths(job: unknown, baseDir: string): unknown {
     input: either(input, { from: ofText(input) }),
     output: either(output, { to: ofText(output) }),
     policy: ofText(policy),
+    prices: ofText(inPlace),
     task: inside({
       model: ofText(inPlace),
       module: ofText(inPlace),

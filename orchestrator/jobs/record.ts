@@ -30,6 +30,8 @@ export function jobForRecord(job: ResolvedJob): Job {
     attemptsMax: job.attemptsMax,
     tolerate: job.tolerate,
     timeouts: job.timeouts,
+    budget: definedOnly(job.budget),
+    ...(job.prices === null ? {} : { prices: job.prices }),
     ...(job.faults === null ? {} : { faults: job.faults }),
     share: job.share,
     priority: job.priority,

@@ -8,6 +8,7 @@ import { Ledger } from "./ledger.ts";
 import type { BackendName } from "./names.ts";
 import { absolutePaths } from "./paths.ts";
 import { askPolicy, needsCount, policyName, splitSizeDefault, type PolicyDecision } from "./policies.ts";
+import { resolvePrices } from "./prices.ts";
 import { presetNamed } from "./preset-named.ts";
 import { looksSecret, referencesOf, type Environment } from "./references.ts";
 import { resolveFaults, resolveSupervision } from "./resolve-supervision.ts";
@@ -83,6 +84,8 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
     env: settleReferences("env", job.env, ledger),
     ...resolveSupervision(job, ledger),
     hostBlockedMs,
+    budget: { maxCostUsd: ledger.settle<number | null>("budget.maxCostUsd", job.budget?.maxCostUsd, null) },
+    prices: await resolvePrices(job.prices, ledger),
     faults: resolveFaults(job, ledger),
     share: ledger.settle("share", job.share, 1),
     priority: ledger.settle("priority", job.priority, 0),

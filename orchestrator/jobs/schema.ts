@@ -6,6 +6,7 @@ import { backendNames, policyNames, type BackendName, type PolicyName } from "./
 import { notBuilt } from "./not-built.ts";
 import type { Policy } from "./policies.ts";
 import { isPlainObject, isUnder, problemsOf } from "./problems.ts";
+import type { PriceTable } from "./types.ts";
 
 /** What a user asks for. Only `input` and `task` must be given; `splitrun plan` shows what the rest becomes. */
 export interface Job {
@@ -71,6 +72,15 @@ export interface Job {
     /** The whole job, ms. @default null */
     readonly jobMs?: number | null;
   };
+  readonly budget?: {
+    /**
+     * Nothing more is handed out before the run could cost more than this, USD; it stops, and can be resumed. For each
+     * run anew. Backends that cost nothing never reach it; null: no limit. @default null
+     */
+    readonly maxCostUsd?: number | null;
+  };
+  /** Your own prices instead of the built-in ones, all or part: a JSON file, or `{ date, regions: { NAME: { x86GbSecond, … } } }`. */
+  readonly prices?: string | PriceTable;
   /** Faults made on purpose, to see how a job lives with them. @default none */
   readonly faults?: JobFaults;
   /** Weight among the jobs that run together in one orchestrator: one of 2 gets twice the Task Managers of one of 1. @default 1 */
@@ -421,6 +431,23 @@ const faults = z.strictObject({
 const bucketAllowed = "the name of a bucket in S3, without s3://";
 const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
 
+const usd = number(0, 1_000_000);
+const pricesAllowed = "the path of a JSON file, or { date, regions }";
+const dateAllowed = "a date such as 2026-11-21";
+
+/** What a file of prices holds. */
+export const priceTableSchema = z.strictObject({
+  date: z.string(dateAllowed).regex(/^\d{4}-\d\d-\d\d$/, dateAllowed),
+  regions: z.record(z.string(), z.strictObject({
+    x86GbSecond: optional(usd),
+    armGbSecond: optional(usd),
+    request: optional(usd),
+    ephemeralGbSecond: optional(usd),
+    s3Put: optional(usd),
+    s3Get: optional(usd),
+  }, "prices by name, in USD each"), "prices by region"),
+}, pricesAllowed) satisfies z.ZodType<PriceTable>;
+
 /** The shape; `parseJob` adds what a shape cannot say. */
 export const jobSchema = z.strictObject({
   name: optional(z.string("text of 1 to 200 characters, without line breaks").regex(/^[^\p{Cc}]{1,200}$/u, "text of 1 to 200 characters, without line breaks")),
@@ -465,6 +492,8 @@ export const jobSchema = z.strictObject({
     splitMs: optional(durationMs.nullable()),
     jobMs: optional(durationMs.nullable()),
   }, "an object")),
+  budget: optional(z.strictObject({ maxCostUsd: optional(numberAbove(0, 1_000_000_000).nullable()) }, "an object { maxCostUsd }")),
+  prices: optional(z.union([text(pricesAllowed), priceTableSchema], pricesAllowed)),
   faults: optional(faults),
   share: optional(numberAbove(0, 1_000_000)),
   priority: optional(wholeNumber(-1_000_000, 1_000_000)),

@@ -67,6 +67,16 @@ export type OutputSpec =
   /** `exportTo`: also written as csv or parquet (or ordered jsonl) when the run ends. */
   | { readonly kind: "directory"; readonly dir: string; readonly format: "jsonl" | "csv" | "parquet"; readonly order: "completion" | "input" };
 
+export const priceNames = ["x86GbSecond", "armGbSecond", "request", "ephemeralGbSecond", "s3Put", "s3Get"] as const;
+export type PriceNames = (typeof priceNames)[number];
+
+/** What things cost in USD, by region; what a region does not say is as in us-east-1. */
+export interface PriceTable {
+  /** When the prices were looked up: `2026-11-21`. */
+  readonly date: string;
+  readonly regions: Readonly<Record<string, Readonly<Partial<Record<PriceNames, number>>>>>;
+}
+
 /** A job in which nothing is left to be decided but what depends on the files themselves. */
 export interface ResolvedJob {
   readonly name: string;
@@ -102,6 +112,10 @@ export interface ResolvedJob {
     readonly jobMs: number | null;
   };
   readonly hostBlockedMs: number;
+  /** null: no limit. */
+  readonly budget: { readonly maxCostUsd: number | null };
+  /** The user's own prices; null: the built-in ones. */
+  readonly prices: PriceTable | null;
   /** null: none are made. */
   readonly faults: FaultSpec | null;
   readonly share: number;

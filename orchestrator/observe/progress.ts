@@ -1,4 +1,5 @@
 import type { SchedulerCounts } from "../scheduler/types.ts";
+import { usdText } from "./cost.ts";
 
 /** How far a run is; only what is stored counts. */
 export interface Progress {
@@ -13,6 +14,8 @@ export interface Progress {
   readonly itemsPerSecond: number;
   /** Estimate; null while there is none. */
   readonly leftMs: number | null;
+  /** Of work that has ended; null: nothing costs money. */
+  readonly costUsd: number | null;
 }
 
 /** Of a job that has not begun. */
@@ -26,6 +29,7 @@ export const nothingYet: Progress = {
   elapsedMs: 0,
   itemsPerSecond: 0,
   leftMs: null,
+  costUsd: null,
 };
 
 export interface ProgressSource {
@@ -37,9 +41,9 @@ export interface ProgressSource {
 const windowMs = 10_000;
 
 /** Measures the rate over a sliding window, so that a slow start does not spoil the estimate. */
-export function createProgressMeter(): (run: ProgressSource, stored: number) => Progress {
+export function createProgressMeter(): (run: ProgressSource, sofar: { readonly stored: number; readonly costUsd: number | null }) => Progress {
   const samples: { readonly atMs: number; readonly stored: number }[] = [{ atMs: 0, stored: 0 }];
-  return (run, stored) => {
+  return (run, { stored, costUsd }) => {
     const elapsedMs = run.elapsedMs();
     samples.push({ atMs: elapsedMs, stored });
     while (samples.length > 2 && elapsedMs - (samples[0]?.atMs ?? 0) > windowMs) samples.shift();
@@ -58,6 +62,7 @@ export function createProgressMeter(): (run: ProgressSource, stored: number) => 
       elapsedMs,
       itemsPerSecond,
       leftMs: left === null || itemsPerSecond === 0 ? null : (left * 1000) / itemsPerSecond,
+      costUsd,
     };
   };
 }
@@ -71,6 +76,7 @@ export function progressText(progress: Progress, columns = Infinity): string {
     `${rate(progress.itemsPerSecond)} items/s`,
     `${count(progress.failed)} ${progress.failed === 1 ? "error" : "errors"}`,
     ...(progress.leftMs === null ? [] : [`${duration(progress.leftMs)} left`]),
+    ...(progress.costUsd === null || progress.costUsd === 0 ? [] : [usdText(progress.costUsd)]),
     `${progress.taskManagers} ${progress.taskManagers === 1 ? "task manager" : "task managers"}`,
   ];
   let text = `${share}${count(ended)}${of} items`;

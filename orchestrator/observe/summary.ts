@@ -1,6 +1,7 @@
 import type { ItemErrorCode, JsonValue, Stage, StageTimes } from "../../task-manager/protocol.ts";
 import type { Outcome } from "../results/types.ts";
 import type { StopReason } from "../scheduler/types.ts";
+import { costLines, type Cost } from "./cost.ts";
 import { count, duration, rate } from "./progress.ts";
 import { withoutSecrets } from "./run-log.ts";
 
@@ -39,6 +40,8 @@ export interface Summary {
   readonly home: string;
   readonly runDir: string;
   readonly output: string;
+  /** Absent where the backend costs nothing. */
+  readonly cost?: Cost;
   readonly reason: StopReason | null;
   readonly message: string;
   readonly stages: Readonly<Partial<Record<Stage, StageShare>>>;
@@ -201,6 +204,7 @@ export function summaryText(summary: Summary): string {
         : `  Bottleneck: ${summary.bottleneck.stage}. To go faster: ${summary.bottleneck.knob}.`,
     );
   }
+  if (summary.cost !== undefined) lines.push("", "What it cost", ...costLines(summary.cost));
   if (summary.errors.length > 0) {
     lines.push("", "Errors of this run");
     for (const { code, stage, count: times, example } of summary.errors) {

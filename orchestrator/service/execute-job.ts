@@ -8,6 +8,7 @@ import type { ItemSource } from "../inputs/types.ts";
 import { prepareArtifacts, type PreparedArtifacts } from "../jobs/artifacts.ts";
 import { taskManagerEnvironment } from "../jobs/references.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
+import type { Cost } from "../observe/cost.ts";
 import { openEventsLog } from "../observe/events-log.ts";
 import { createProgressMeter, type Progress } from "../observe/progress.ts";
 import { openRunLog } from "../observe/run-log.ts";
@@ -19,6 +20,7 @@ import { readOutcomes } from "../results/read-outcomes.ts";
 import type { Home, Outcome } from "../results/types.ts";
 import type { SchedulerPlan } from "../scheduler/types.ts";
 import { quarantineFile, startRun, type Run, type RunEnd } from "../run/run.ts";
+import { createRunCost, type RunCost } from "./run-cost.ts";
 import { planOf } from "./plan-of.ts";
 import type { RunNeeds, RunPool } from "./pool.ts";
 import { createService, type Service } from "./service.ts";
@@ -90,7 +92,8 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
     stdin: options.stdin,
     itemKind: job.task.kind === "inference" ? "image" : "value",
   });
-  const pool = service.pool.open(needsOf(job, prepared, backend, plan));
+  const cost = createRunCost(job, backend, service.metering);
+  const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });
   const runId = newRunId(startedAt);
   let opening: Promise<Home> | undefined;
   const open = () =>
@@ -116,7 +119,7 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = await home.list(source);
     try {
-      return await runInHome({ job, options, plan, home, pool, source: list, stageLanes, runDir, runId, startedAt, startedMs });
+      return await runInHome({ job, options, plan, home, pool, cost, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
       await list.close();
     }
@@ -177,6 +180,7 @@ interface Prepared {
   readonly plan: SchedulerPlan;
   readonly home: Home;
   readonly pool: RunPool;
+  readonly cost: RunCost;
   readonly source: ItemSource;
   /** Items that each stage of one Task Manager works on at once. */
   readonly stageLanes: Readonly<Record<string, number>>;
@@ -187,7 +191,7 @@ interface Prepared {
 }
 
 async function runInHome(prepared: Prepared): Promise<RunResult> {
-  const { job, options, plan, home, pool, source, runDir } = prepared;
+  const { job, options, plan, home, pool, cost, source, runDir } = prepared;
   const log = openRunLog(path.join(runDir, "logs", "orchestrator.log"));
   const events = openEventsLog(path.join(runDir, "events.jsonl"), plan, (message) => log.log("warn", message));
   const gatherer = createSummaryGatherer();
@@ -209,18 +213,21 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       stored(outcomes) {
         stored += outcomes.length;
         gatherer.outcomes(outcomes);
+        for (const { input, attempts } of outcomes) cost.stored(input, attempts);
         return options.onStored?.(outcomes);
       },
       log: (level, message) => log.log(level, message),
     },
   });
   obeyStops(run, options.stop);
-  const stopProgress = reportProgress(run, () => stored, options);
+  cost.watch(run, pool);
+  const stopProgress = reportProgress(run, () => ({ stored, costUsd: cost.usd }), options);
   try {
     const end = await run.ended.finally(stopProgress);
     await home.finish({ complete: end.state === "completed" });
     const output = await writeOutput(job, home);
-    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs });
+    const atMs = performance.now();
+    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, cost: await cost.end(stored) });
     const unwritten = await writeSummary(runDir, summary);
     if (unwritten !== null) options.onNote?.(unwritten);
     return {
@@ -238,7 +245,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   }
 }
 
-function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend, { taskManagersMax }: SchedulerPlan): RunNeeds {
+function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend, { taskManagersMax }: SchedulerPlan): Omit<RunNeeds, "account"> {
   return {
     backend,
     settings: {
@@ -302,14 +309,14 @@ function obeyStops(run: Run, stop: StopSwitch): void {
   });
 }
 
-function reportProgress(run: Run, stored: () => number, { onProgress }: ExecuteOptions): () => void {
+function reportProgress(run: Run, sofar: () => { readonly stored: number; readonly costUsd: number | null }, { onProgress }: ExecuteOptions): () => void {
   if (onProgress === null) return () => undefined;
   const measure = createProgressMeter();
-  const timer = setInterval(() => onProgress(measure(run, stored())), progressEveryMs);
+  const timer = setInterval(() => onProgress(measure(run, sofar())), progressEveryMs);
   return () => {
     clearInterval(timer);
     // All have been given back.
-    onProgress({ ...measure(run, stored()), running: 0, taskManagers: 0, leftMs: null });
+    onProgress({ ...measure(run, sofar()), running: 0, taskManagers: 0, leftMs: null });
   };
 }
 
@@ -338,10 +345,10 @@ function summaryOf(
   { job, home, stageLanes, runDir, runId, startedAt, startedMs }: Prepared,
   end: RunEnd,
   gatherer: ReturnType<typeof createSummaryGatherer>,
-  { output, stored, readyMs }: { readonly output: string; readonly stored: number; readonly readyMs: number },
+  { output, stored, readyMs, atMs, cost }: { readonly output: string; readonly stored: number; readonly readyMs: number; readonly atMs: number; readonly cost: Cost | null },
 ): Summary {
   const { read, succeeded, failed, reused, copied, retried } = end.counts;
-  const makespanMs = Math.round(performance.now() - startedMs);
+  const makespanMs = Math.round(atMs - startedMs);
   return {
     runId,
     state: stateOf(end),
@@ -351,12 +358,13 @@ function summaryOf(
     home: home.dir,
     runDir,
     output,
+    ...(cost === null ? {} : { cost }),
     reason: end.reason,
     message: end.state === "stopped" ? end.message : "",
     ...whereTheTimeWent({
       stages: gatherer.stageTimes(),
       lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * job.taskManagers])),
-      elapsedMs: performance.now() - readyMs,
+      elapsedMs: atMs - readyMs,
       cpuMs: gatherer.cpuMs,
       cores: availableParallelism(),
     }),

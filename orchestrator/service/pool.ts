@@ -6,6 +6,7 @@ import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
 import type { ItemMessage, Pool, PoolListener } from "../run/pool.ts";
 import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
+import type { Account, Metering } from "./metering.ts";
 import type { HostLimits } from "./host-budgets.ts";
 import { startHostManners } from "./host-manners.ts";
 import { DiedError, exitText, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
@@ -22,6 +23,7 @@ export interface PoolOptions {
   readonly taskManagersMax: number;
   /** One that no run needs is kept for this long, for the next one with the same task. */
   readonly keptMs: number;
+  readonly metering: Metering;
 }
 
 /** What one run needs. */
@@ -33,6 +35,8 @@ export interface RunNeeds {
   readonly share: number;
   readonly priority: number;
   readonly hostLimits: HostLimits;
+  /** Pays for its Task Managers. */
+  readonly account: Account;
 }
 
 /** A run's part of the pool. */
@@ -45,6 +49,8 @@ export interface RunPool extends Pool {
   warm(): Promise<ReadyTaskManager>;
   /** Directory for the Task Managers' logs, once there is one. */
   logTo(directory: string): void;
+  /** No more Task Managers than that, however many it wants. */
+  limit(taskManagers: number): void;
   /** The run is over: what it has goes back. */
   close(): void;
 }
@@ -74,6 +80,7 @@ interface RunState {
   readonly closed: AbortController;
   warm: StockedTaskManager | "starting" | null;
   wanted: number;
+  limit: number;
   allowance: number;
   listener: PoolListener | undefined;
   logDirectory: string | null;
@@ -81,7 +88,7 @@ interface RunState {
 }
 
 /** Starts Task Managers, gives them their task, hands them to runs, and divides them among the runs. */
-export function createPool({ taskManagersMax, keptMs }: PoolOptions): ServicePool {
+export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): ServicePool {
   const runs = new Set<RunState>();
   const tasksThatWork = new Map<string, ReadyTaskManager>();
   const turns = new Turns<RunState>(taskManagersMax);
@@ -187,16 +194,18 @@ export function createPool({ taskManagersMax, keptMs }: PoolOptions): ServicePoo
   }
 
   async function obtain(run: RunState, signal: AbortSignal): Promise<StockedTaskManager> {
-    const { backend, settings, artifacts } = run.needs;
+    const { backend, settings, artifacts, account } = run.needs;
     const taskManager = await stock.obtain({
       key: run.key,
       backend,
       settings,
       artifacts,
       signal,
+      starting: (name) => metering.charge(backend, name, account),
       logPath: (name) => (run.logDirectory === null ? null : path.join(run.logDirectory, `${name}.log`)),
       log: (level, message) => log(run, level, message),
     });
+    metering.charge(backend, taskManager.name, account);
     rememberThatItWorks(run.key, taskManager.ready);
     return taskManager;
   }
@@ -325,6 +334,7 @@ export function createPool({ taskManagersMax, keptMs }: PoolOptions): ServicePoo
         closed: new AbortController(),
         warm: null,
         wanted: 1,
+        limit: Infinity,
         allowance: 0,
         listener: undefined,
         logDirectory: null,
@@ -347,6 +357,11 @@ export function createPool({ taskManagersMax, keptMs }: PoolOptions): ServicePoo
           divideSoon();
         },
         warm: () => warm(run).catch((error: unknown) => Promise.reject(refusalOf(error, needs.backend))),
+        limit(taskManagers) {
+          if (taskManagers === run.limit) return;
+          run.limit = taskManagers;
+          divideSoon();
+        },
         logTo: (directory) => void (run.logDirectory = directory),
         launch: (id) => launch(run, id),
         send: (id, message) => send(run, id, message),
@@ -366,7 +381,7 @@ type RunMessage = Parameters<Pool["send"]>[1];
 
 function contenderOf(run: RunState): Contender {
   const { share, priority, taskManagersMax } = run.needs;
-  return { share, priority, wanted: run.wanted, taskManagersMax, held: heldBy(run), allowance: run.allowance };
+  return { share, priority, wanted: Math.min(run.wanted, run.limit), taskManagersMax: Math.min(taskManagersMax, run.limit), held: heldBy(run), allowance: run.allowance };
 }
 
 /** Those that drain have been given back already. */

@@ -1,6 +1,7 @@
 import { createBackend } from "../backends/create-backend.ts";
 import type { Backend } from "../backends/types.ts";
 import type { BackendKind } from "../jobs/types.ts";
+import { createMetering, type Metering } from "./metering.ts";
 import { createPool, type ServicePool } from "./pool.ts";
 
 /** A Task Manager without work takes memory only, and some seconds to start again. */
@@ -9,6 +10,7 @@ const keptMs = 30_000;
 /** What the jobs of one process share. */
 export interface Service {
   readonly pool: ServicePool;
+  readonly metering: Metering;
   backend(kind: BackendKind): Promise<Backend>;
   /** Ends all Task Managers; the jobs must have ended. */
   close(): Promise<void>;
@@ -22,10 +24,12 @@ export interface ServiceOptions {
 }
 
 export function createService({ taskManagersMax, cacheDir }: ServiceOptions): Service {
-  const pool = createPool({ taskManagersMax, keptMs });
+  const metering = createMetering();
+  const pool = createPool({ taskManagersMax, keptMs, metering });
   const backends = new Map<BackendKind, Promise<Backend>>();
   return {
     pool,
+    metering,
     backend(kind) {
       const known = backends.get(kind);
       if (known !== undefined) return known;

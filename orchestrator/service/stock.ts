@@ -22,6 +22,8 @@ export interface Wanted {
   readonly artifacts: ArtifactFiles;
   /** Aborted: not wanted any more. */
   readonly signal: AbortSignal;
+  /** One is being started for this, under that name. */
+  starting(name: string): void;
   logPath(name: string): string | null;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
 }
@@ -165,6 +167,7 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
   async function start(wanted: Wanted): Promise<Member> {
     const { backend, settings, artifacts } = wanted;
     const name = `tm-${++names}`;
+    wanted.starting(name);
     const launched = await launch(wanted, name);
     running.set(launched, backend);
     void launched.exited.then(() => {

@@ -3,6 +3,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import type { Backend } from "../../orchestrator/backends/types.ts";
 import type { ItemMessage, PoolListener } from "../../orchestrator/run/pool.ts";
 import type { LossCause } from "../../orchestrator/scheduler/types.ts";
+import { createMetering } from "../../orchestrator/service/metering.ts";
 import { createPool, type RunPool } from "../../orchestrator/service/pool.ts";
 import type { ItemError, ItemResult, JsonValue } from "../../task-manager/protocol.ts";
 import { functionTask, temporaryFolder, type FunctionTaskFixture } from "../support/function-task.ts";
@@ -248,9 +249,9 @@ export function backendContract(name: string, create: (options: { readonly artif
 
 /** A run's part of a pool with two places, closed after the test. */
 function open(backend: Backend, { task, artifacts }: FunctionTaskFixture, itemTimeoutMs: number): RunPool {
-  const service = createPool({ taskManagersMax: 2, keptMs: 10_000 });
+  const service = createPool({ taskManagersMax: 2, keptMs: 10_000, metering: createMetering() });
   const settings = { task, env: { SPLITRUN_TEST_VALUE: "given" }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, itemTimeoutMs, faults: null };
-  const pool = service.open({ backend, settings, artifacts, taskManagersMax: 2, share: 1, priority: 0, hostLimits: { concurrency: null, requestsPerSecond: null } });
+  const pool = service.open({ backend, settings, artifacts, taskManagersMax: 2, share: 1, priority: 0, hostLimits: { concurrency: null, requestsPerSecond: null }, account: { usage: () => undefined } });
   onTestFinished(async () => {
     pool.close();
     await service.close();

@@ -48,6 +48,8 @@ test("a job that says only input and task becomes complete, with the defaults of
     tolerate: { failedItemsPercent: 50 },
     timeouts: { itemMs: 300_000, taskManagerMs: 600_000, splitMs: null, jobMs: null },
     hostBlockedMs: 300_000,
+    budget: { maxCostUsd: null },
+    prices: null,
     faults: null,
     share: 1,
     priority: 0,

@@ -100,7 +100,6 @@ describe("what is not built yet is refused with one message each", () => {
     [{ policy: "auto" }, 'policy: "auto" is not built yet; allowed now: guided, default, none, policy-1, policy-2, policy-3'],
     [{ tune: true }, "tune: true is not built yet; leave it out"],
     [{ deadlineMs: 5000 }, "deadlineMs: 5000 is not built yet; leave it out"],
-    [{ budget: { maxCostUsd: 3 } }, 'budget: {"maxCostUsd":3} is not built yet; leave it out'],
     [{ profile: "cpu" }, 'profile: "cpu" is not built yet; allowed now: off'],
     [{ output: "s3://b/p/" }, 'output: "s3://b/p/" is not built yet; allowed now: print, or a directory'],
     [{ output: { to: "S3://b/p/" } }, 'output.to: "S3://b/p/" is not built yet; allowed now: print, or a directory'],
@@ -113,7 +112,7 @@ describe("what is not built yet is refused with one message each", () => {
     const job = {
       ...smallJob,
       task: { ...inference, download: { kind: "async" }, preprocess: { kind: "thread" } },
-      profile: "off", budget: {},
+      profile: "off",
     };
     expect(refusal(job)).toEqual([]);
     expect(parseJob(job)).not.toHaveProperty("profile");
@@ -121,7 +120,7 @@ describe("what is not built yet is refused with one message each", () => {
 
   test("none of their names is among what is allowed", () => {
     const allowed = refusal({ ...smallJob, xyzzy: 1, backend: "x", policy: "x", task: { ...inference, download: { xyzzy: 1 } } }).join("\n").replace(/unknown field with the value.*?;/g, "");
-    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|budget|profile|command/);
+    expect(allowed).not.toMatch(/lambda|slurm|ssh|\bpbs\b|\bsge\b|\blsf\b|\bauto, |tune|deadlineMs|profile|command/);
   });
 });
 

@@ -3,6 +3,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { localBackend } from "../../orchestrator/backends/local.ts";
 import type { Backend } from "../../orchestrator/backends/types.ts";
 import type { ItemMessage, PoolListener } from "../../orchestrator/run/pool.ts";
+import { createMetering } from "../../orchestrator/service/metering.ts";
 import { createPool, type RunNeeds, type RunPool } from "../../orchestrator/service/pool.ts";
 import { processesMarked } from "../support/cli.ts";
 import { functionTask, temporaryFolder } from "../support/function-task.ts";
@@ -33,7 +34,7 @@ async function start(taskManagersMax: number, keptMs = 10_000): Promise<Setting>
   const { task, artifacts } = await functionTask(folder, source);
   const assignments: number[] = [];
   const backend = overheard(localBackend({ artifactDirectory: path.join(folder, "cache"), taskManagersMax }), assignments);
-  const service = createPool({ taskManagersMax, keptMs });
+  const service = createPool({ taskManagersMax, keptMs, metering: createMetering() });
   const runs: RunPool[] = [];
   onTestFinished(async () => {
     for (const run of runs) run.close();
@@ -53,6 +54,7 @@ async function start(taskManagersMax: number, keptMs = 10_000): Promise<Setting>
         share: 1,
         priority: 0,
         hostLimits: { concurrency: null, requestsPerSecond: null },
+        account: { usage: () => undefined },
         ...more,
       });
       runs.push(pool);

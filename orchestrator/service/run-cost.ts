@@ -1,0 +1,88 @@
+import type { Backend, UsageInFlight } from "../backends/types.ts";
+import type { ResolvedJob } from "../jobs/types.ts";
+import { usdText, type Cost } from "../observe/cost.ts";
+import type { Run } from "../run/run.ts";
+import { taskManagersWithin } from "./budget.ts";
+import { createCostLedger } from "./cost-ledger.ts";
+import type { Account, Metering } from "./metering.ts";
+import type { RunPool } from "./pool.ts";
+
+/** Work is begun without a word to those who watch the money. */
+const checkEveryMs = 200;
+/** Lambda's reports come some seconds late; without them the cost is computed. */
+const reportsWaitMs = 8_000;
+
+/** The money of one run. */
+export interface RunCost {
+  readonly account: Account;
+  /** What is spent so far; null: the backend costs nothing. */
+  readonly usd: number | null;
+  /** Holds the run within its budget. */
+  watch(run: Run, pool: RunPool): void;
+  /** An item's outcome was stored after so many tries. */
+  stored(input: unknown, tries: number): void;
+  /** The run has ended: what it cost; null: the backend costs nothing. */
+  end(items: number): Promise<Cost | null>;
+}
+
+export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "budget">, backend: Backend, metering: Metering): RunCost {
+  const { meter } = backend;
+  const ledger = createCostLedger(prices);
+  const startedMs = Date.now();
+  let costliestUsd = 0;
+  let check: () => void = () => undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  const account: Account = {
+    usage(usage) {
+      ledger.add(usage);
+      check();
+    },
+  };
+
+  const inFlight = (): readonly UsageInFlight[] => metering.inFlight(backend, account);
+
+  function holdTo(maxUsd: number, run: Run, pool: RunPool): void {
+    const atMostUsd = inFlight().map((work) => ledger.atMostUsd(work));
+    costliestUsd = atMostUsd.reduce((most, usd) => Math.max(most, usd), costliestUsd);
+    const inFlightUsd = atMostUsd.reduce((sum, usd) => sum + usd, 0);
+    const { taskManagers, spent } = taskManagersWithin({ maxUsd, spentUsd: ledger.spentUsd, inFlightUsd, costliestUsd });
+    pool.limit(taskManagers);
+    if (spent) run.stop("budget", "drain", budgetMessage({ maxUsd, spentUsd: ledger.spentUsd, inFlightUsd, costliestUsd }));
+  }
+
+  async function takeReports(): Promise<void> {
+    const requestIds = ledger.awaitingReports();
+    if (meter?.reports === undefined || requestIds.length === 0) return;
+    ledger.correct(await meter.reports({ requestIds, fromMs: startedMs, untilMs: Date.now() + reportsWaitMs }));
+  }
+
+  return {
+    account,
+    get usd() {
+      return meter === null ? null : ledger.spentUsd;
+    },
+    watch(run, pool) {
+      const { maxCostUsd } = budget;
+      if (meter === null || maxCostUsd === null) return;
+      check = () => holdTo(maxCostUsd, run, pool);
+      timer = setInterval(check, checkEveryMs);
+      check();
+    },
+    stored(input, tries) {
+      if (meter !== null && typeof input === "string" && /^s3:\/\//i.test(input)) ledger.addDownloads(tries);
+    },
+    async end(items) {
+      clearInterval(timer);
+      check = () => undefined;
+      if (meter === null) return null;
+      await takeReports();
+      return ledger.cost({ items, inFlight: inFlight() });
+    },
+  };
+}
+
+function budgetMessage({ maxUsd, spentUsd, inFlightUsd, costliestUsd }: { readonly maxUsd: number; readonly spentUsd: number; readonly inFlightUsd: number; readonly costliestUsd: number }): string {
+  const running = inFlightUsd === 0 ? "" : `, what runs may cost ${usdText(inFlightUsd)} more`;
+  return `budget.maxCostUsd (${usdText(maxUsd)}) has no room for more work: ${usdText(spentUsd)} spent${running}, and another invocation ${usdText(costliestUsd)} at most. A resumed run has the budget anew; raise it with \`--set budget.maxCostUsd=…\`.`;
+}
