@@ -18,17 +18,25 @@ export function withoutSecrets(text: string): string {
 /** `logs/orchestrator.log`: a JSON line an event. */
 export function openRunLog(path: string): RunLog {
   const destination = pino.destination({ dest: path, sync: false, mode: 0o600, mkdir: true });
+  let open = true;
   const ended = new Promise<void>((resolve) => {
     destination.on("close", () => resolve());
-    // A full disk is the journal's to report.
-    destination.on("error", () => resolve());
+    destination.on("error", () => {
+      // A full disk is the journal's to report; kept, the lines would be tried again for ever when the process ends.
+      open = false;
+      destination.destroy();
+      resolve();
+    });
   });
   const logger = pino({ base: null, level: "debug", timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: (level) => ({ level }) } }, destination);
   return {
-    log: (level, message) => logger[level](withoutSecrets(message)),
+    log(level, message) {
+      if (open) logger[level](withoutSecrets(message));
+    },
     close() {
       // Not its flushSync(), which tries for ever where the disk is full.
-      destination.end();
+      if (open) destination.end();
+      open = false;
       return ended;
     },
   };

@@ -8,7 +8,7 @@ import type { ItemSource, SourceIdentity, SourceItem } from "../inputs/types.ts"
 import type { Committed, OlderLines } from "./committed.ts";
 import { readCommitted } from "./committed.ts";
 import { compactionSteps, recoverCompaction, sizeOf } from "./compaction.ts";
-import { errorCode, makeDirectories, syncDirectory } from "./durable.ts";
+import { errorCode, makeDirectories, replaceFile, syncDirectory } from "./durable.ts";
 import { writeFailed } from "./failed-file.ts";
 import { homeFiles } from "./home-files.ts";
 import type { HomeRecord, HomeState } from "./home-record.ts";
@@ -167,6 +167,7 @@ const notWritableReasons: Readonly<Record<string, string>> = {
   ENOENT: "it cannot be made there",
   ENOSPC: "no space is left on the disk",
   EDQUOT: "the disk quota is used up",
+  EFBIG: "a file has reached the largest size that is allowed",
 };
 
 function notWritable(dir: string, error: unknown): SplitrunError | null {
@@ -357,11 +358,15 @@ class LocalHome implements Home {
     this.#journal.onStoreFailed(listener);
   }
 
-  async createRunDir(runId: string): Promise<string> {
-    const runs = join(this.dir, homeFiles.runs);
-    await mkdir(runs, { recursive: true, mode: 0o700 });
-    const dir = join(runs, runId);
-    await mkdir(dir, { mode: 0o700 });
+  async createRunDir(runId: string, job: unknown): Promise<string> {
+    const dir = join(this.dir, homeFiles.runs, runId);
+    try {
+      await mkdir(join(dir, "logs", "task-managers"), { recursive: true, mode: 0o700 });
+      // Half a job could not be resumed.
+      await replaceFile(join(dir, "job.json"), `${JSON.stringify(job, null, 2)}\n`);
+    } catch (error) {
+      throw notWritable(this.dir, error) ?? error;
+    }
     return dir;
   }
 

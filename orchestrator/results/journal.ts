@@ -127,6 +127,10 @@ const reasons: Readonly<Record<string, string>> = {
   EROFS: "the filesystem has become read-only",
 };
 
+export function isOfTheDisk(error: unknown): boolean {
+  return (errorCode(error) ?? "") in reasons;
+}
+
 /** Why a file could not be written, in words. */
 export function reasonOf(error: unknown): string {
   return reasons[errorCode(error) ?? ""] ?? (error instanceof Error ? error.message : String(error));

@@ -64,8 +64,8 @@ export interface Home {
   onStored(listener: (batch: number) => void): void;
   /** Once: the disk is full or gone. Nothing of `batch` and later counts as stored. */
   onStoreFailed(listener: (batch: number, error: Error) => void): void;
-  /** Directory of this run, created 0700. */
-  createRunDir(runId: string): Promise<string>;
+  /** Directory of this run, created 0700, with the job as it is recorded in it. @throws SplitrunError HOME_NOT_WRITABLE */
+  createRunDir(runId: string, job: unknown): Promise<string>;
   /** Ends the run: waits for the writes, compacts where lines were reused and the list is complete, rewrites failed.jsonl. */
   finish(options: { readonly complete: boolean }): Promise<void>;
   /** Gives the lock back. */

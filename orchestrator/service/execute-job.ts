@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { readFile, readdir, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import type { Backend } from "../backends/types.ts";
@@ -15,7 +15,7 @@ import { openRunLog } from "../observe/run-log.ts";
 import { createSummaryGatherer, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
 import { exportResults } from "../results/export.ts";
 import { openHome } from "../results/home.ts";
-import { reasonOf } from "../results/journal.ts";
+import { isOfTheDisk, reasonOf } from "../results/journal.ts";
 import { readOutcomes } from "../results/read-outcomes.ts";
 import type { Home, Outcome } from "../results/types.ts";
 import type { SchedulerPlan } from "../scheduler/types.ts";
@@ -115,7 +115,7 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
     const home = await (opening ?? open());
     options.onHome?.(home.dir);
     for (const note of home.notes) options.onNote?.(note);
-    const runDir = await prepareRunDir(home, runId, options.record);
+    const runDir = await home.createRunDir(runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = await home.list(source);
     try {
@@ -225,9 +225,10 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   try {
     const end = await run.ended.finally(stopProgress);
     await home.finish({ complete: end.state === "completed" });
-    const output = await writeOutput(job, home);
+const { output, unwritable } = await writeOutput(job, home);
+    const told = unwritable === null ? end : { ...end, state: "stopped" as const, reason: "disk" as const, message: unwritable };
     const atMs = performance.now();
-    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, cost: await cost.end(stored) });
+    const summary = summaryOf(prepared, told, gatherer, { output, stored, readyMs, atMs, cost: await cost.end(stored) });
     const unwritten = await writeSummary(runDir, summary);
     if (unwritten !== null) options.onNote?.(unwritten);
     return {
@@ -281,13 +282,6 @@ function homeDirectory(job: ResolvedJob, options: ExecuteOptions, runId: string)
   return job.output.kind === "directory" ? job.output.dir : path.join(options.cwd, ".splitrun", runId);
 }
 
-async function prepareRunDir(home: Home, runId: string, record: unknown): Promise<string> {
-  const runDir = await home.createRunDir(runId);
-  await mkdir(path.join(runDir, "logs", "task-managers"), { recursive: true, mode: 0o700 });
-  await writeFile(path.join(runDir, "job.json"), `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
-  return runDir;
-}
-
 /** Who was in quarantine when the run before this one ended, or was ended. */
 async function lastQuarantine(homeDir: string, runId: string): Promise<{ readonly items: readonly number[]; readonly losses: readonly number[] } | null> {
   const earlier = (await readdir(path.join(homeDir, "runs"))).filter((name) => name < runId).sort();
@@ -331,14 +325,19 @@ async function writeSummary(runDir: string, summary: Summary): Promise<string | 
   }
 }
 
-/** The journal is JSONL in the order of completion; what else the job wants is written from it. */
-async function writeOutput(job: ResolvedJob, home: Home): Promise<string> {
+/** The journal is JSONL in the order of completion; what else the job wants is written from it, later too. */
+async function writeOutput(job: ResolvedJob, home: Home): Promise<{ readonly output: string; readonly unwritable: string | null }> {
   const { output } = job;
   const journal = path.join(home.dir, "results.jsonl");
-  if (output.kind !== "directory" || (output.format === "jsonl" && output.order === "completion")) return journal;
+  if (output.kind !== "directory" || (output.format === "jsonl" && output.order === "completion")) return { output: journal, unwritable: null };
   const to = path.join(home.dir, output.format === "jsonl" ? "results-in-order.jsonl" : `results.${output.format}`);
-  await exportResults(home.dir, { to, format: output.format, order: output.order });
-  return to;
+  try {
+    await exportResults(home.dir, { to, format: output.format, order: output.order });
+    return { output: to, unwritable: null };
+  } catch (error) {
+    if (!isOfTheDisk(error)) throw error;
+    return { output: journal, unwritable: `${to} could not be written: ${reasonOf(error)}. The results are all in ${journal}; \`splitrun resume ${home.dir}\` writes it.` };
+  }
 }
 
 function summaryOf(

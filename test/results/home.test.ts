@@ -258,7 +258,7 @@ describe("a home", () => {
     const home = await openHome(homeOptions(dir, { source: { kind: "stdin", from: "-", size: null, modifiedMs: null } }));
     const copied = await home.list({ identity: { kind: "stdin", from: "-", size: null, modifiedMs: null }, rereadable: false, read: async () => [], remaining: () => null, close: async () => {} });
     await work(home, list, { end: (index) => (index === 0 ? failure : { output: 1 }) });
-    const runDir = await home.createRunDir("20260101-000000-abcd");
+    const runDir = await home.createRunDir("20260101-000000-abcd", { input: "urls.txt" });
     await copied.close();
     await home.finish({ complete: true });
     const modes = new Map<string, number>();

@@ -1,10 +1,9 @@
-import { randomInt } from "node:crypto";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { cliPath } from "../support/cli.ts";
 import { temporaryFolder } from "../support/function-task.ts";
 import { strikeKinds, Torture, type StrikeKind } from "./kills.ts";
 
-/** A sample; `npm run torture` does it for as long as asked. */
+/** A sample, the same each time; `npm run torture` takes new seeds, for as long as asked. */
 const strikesMin = Number(process.env["SPLITRUN_STRIKES"] ?? 20);
 const roundsMax: Readonly<Record<StrikeKind, number>> = { orchestrator: 40, "task-managers": 20, stops: 3, leak: 2, disk: 4 };
 
@@ -18,7 +17,7 @@ const names: Readonly<Record<StrikeKind, string>> = {
 
 describe.each(strikeKinds)("%s", (kind) => {
   test(names[kind], async () => {
-    const firstSeed = Number(process.env["SPLITRUN_SEED"] ?? randomInt(2 ** 31));
+    const firstSeed = Number(process.env["SPLITRUN_SEED"] ?? 7_000);
     console.log(`${kind}: SPLITRUN_SEED=${firstSeed}`);
     const torture = new Torture(await temporaryFolder(onTestFinished), cliPath);
     let strikes = 0;

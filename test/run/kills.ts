@@ -10,7 +10,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import sharp from "sharp";
-import { processesMarked, startCommand, type CliEnd, type StartedCli } from "../support/cli.ts";
+import { processesMarked, startCommand, taskManagersMarked, type CliEnd, type StartedCli } from "../support/cli.ts";
 import { meanColorModel } from "../support/onnx.ts";
 import { createRandom, type Random } from "../support/random.ts";
 
@@ -257,11 +257,12 @@ class Round {
   }
 
   /** How it ended; one that hangs is a failure. */
-  async endOf({ child, ended }: StartedCli): Promise<CliEnd> {
+  async endOf({ ended }: StartedCli): Promise<CliEnd> {
     let hangs = false;
     const timer = setTimeout(() => {
       hangs = true;
-      child.kill("SIGKILL");
+      // All of them: `ended` waits for whoever has its output open.
+      void this.killAll();
     }, endsWithinMs);
     const end = await ended.finally(() => clearTimeout(timer));
     assert.ok(!hangs, `did not end within ${endsWithinMs / 1000} s: ${end.stderr}`);
@@ -292,7 +293,11 @@ class Round {
     this.#seen = now;
   }
 
-  async taskManagers(): Promise<readonly number[]> {
+  taskManagers(): Promise<readonly number[]> {
+    return taskManagersMarked(`SPLITRUN_MARK=${this.#parts.mark}`);
+  }
+
+  async #processes(): Promise<readonly number[]> {
     const orchestrator = this.#started?.child.pid;
     const marked = await processesMarked(`SPLITRUN_MARK=${this.#parts.mark}`);
     return marked.filter((pid) => pid !== orchestrator);
@@ -317,8 +322,8 @@ class Round {
     const { folder, cacheDir, cliPath } = this.#parts;
     const verified = await startCommand(process.execPath, [cliPath, "verify", this.home], { cwd: folder, cacheDir }).ended;
     assert.equal(verified.code, 0, verified.stderr);
-    for (let tries = 0; tries < 100 && (await this.taskManagers()).length > 0; tries++) await sleep(50);
-    assert.deepEqual(await this.taskManagers(), [], "processes stayed behind");
+    for (let tries = 0; tries < 100 && (await this.#processes()).length > 0; tries++) await sleep(50);
+    assert.deepEqual(await this.#processes(), [], "processes stayed behind");
   }
 
   async killAll(): Promise<void> {
