@@ -1,8 +1,13 @@
+import { execFile } from "node:child_process";
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { openEventsLog } from "../../orchestrator/observe/events-log.ts";
 import { openRunLog } from "../../orchestrator/observe/run-log.ts";
 import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
+
+const run = promisify(execFile);
 
 /** Linux's file that has no room for a single byte. */
 const full = "/dev/full";
@@ -22,3 +27,9 @@ test("the log of a run closes where the disk is full", async () => {
   log.log("warn", "something");
   await log.close();
 });
+
+test("a process whose log met a full disk ends by itself", async () => {
+  const runner = path.resolve(import.meta.dirname, "../../scripts/run-ts.mjs");
+  const { stderr } = await run(process.execPath, [runner, path.resolve(import.meta.dirname, "../fixtures/log-to-full-disk.ts")], { timeout: 60_000 });
+  expect(stderr).toBe("");
+}, 90_000);
