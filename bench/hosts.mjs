@@ -1,9 +1,11 @@
 // Good manners: one host of four answers 429 with `Retry-After: 1` above 50 requests in any second, four Task Managers.
 // Prints the part of 429s among its answers after the first 10 s, how many of its images came in, and how long the
 // items of the other hosts took against runs without it, in turn.
-// Usage: node bench/hosts.mjs [--pairs 5] [--images 1500] [--others 8000] [--limit 50] [--latency 80]
-// Needs a build. `--images` of the strict host, `--others` of each other one; `--latency`: ms until an answer. A model
-// that costs next to nothing, and hosts that take their time: downloads are what the runs wait for.
+// Usage: node bench/hosts.mjs [--pairs 5] [--images 1500] [--others 4000] [--limit 50] [--latency 80] [--others-latency 300]
+// Needs a build. `--images` of the strict host, `--others` of each other one; `--latency`: ms until the strict host
+// answers, `--others-latency` until the others do. A model that costs next to nothing, and hosts that take their time:
+// downloads are what the runs wait for. Prints the processor's share too: near 100 % the images of the strict host cost
+// the others time by being worked on at all, which is no matter of manners.
 import { fork } from "node:child_process";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -19,9 +21,10 @@ const { values } = parseArgs({
   options: {
     pairs: { type: "string", default: "5" },
     images: { type: "string", default: "1500" },
-    others: { type: "string", default: "8000" },
+    others: { type: "string", default: "4000" },
     limit: { type: "string", default: "50" },
     latency: { type: "string", default: "80" },
+    "others-latency": { type: "string", default: "300" },
     taskManagers: { type: "string", default: "4" },
   },
 });
@@ -33,7 +36,7 @@ const settledMs = 10_000;
 async function serve() {
   const picture = await sharp({ create: { width: 64, height: 48, channels: 3, background: { r: 200, g: 30, b: 90 } } }).jpeg().toBuffer();
   const limit = Number(values.limit);
-  const latencyMs = Number(values.latency);
+  const latenciesMs = [values.latency, values["others-latency"]].map(Number);
   let recent = [];
   let answers = [];
   const servers = [];
@@ -47,7 +50,7 @@ async function serve() {
         answers.push([nowMs, refused]);
         if (refused) return response.writeHead(429, { "retry-after": "1", "content-length": 0 }).end();
       }
-      setTimeout(() => response.writeHead(200, { "content-type": "image/jpeg", "content-length": picture.length }).end(picture), latencyMs);
+      setTimeout(() => response.writeHead(200, { "content-type": "image/jpeg", "content-length": picture.length }).end(picture), latenciesMs[Math.min(host, 1)]);
     });
     server.keepAliveTimeout = 60_000;
     await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -136,7 +139,7 @@ async function measure() {
     const output = path.join(folder, `${strict ? "with" : "without"}-${Math.round(performance.now())}`);
     const seen = watch(path.join(output, "results.jsonl"));
     await answersSoFar();
-    const { state } = await runJob({
+    const { state, summary } = await runJob({
       input: inputs(strict),
       task: {
         kind: "inference",
@@ -150,7 +153,7 @@ async function measure() {
       resources: { workersPerNode: Number(values.taskManagers) },
       output,
     });
-    return { ...seen(), state, answers: await answersSoFar() };
+    return { ...seen(), state, processorShare: summary.processorShare, answers: await answersSoFar() };
   }
 
   /** 429s among the answers once the host was known for a while. */
@@ -173,10 +176,10 @@ async function measure() {
     const order = pair % 2 === 0 ? [true, false] : [false, true];
     const times = new Map();
     for (const strict of order) {
-      const { others, strict: strictSeen, state, answers } = await run(strict);
+      const { others, strict: strictSeen, state, processorShare, answers } = await run(strict);
       const othersMs = others.lastMs - others.firstMs;
       times.set(strict, othersMs);
-      console.log(`${strict ? "with   " : "without"} ${state}: others ${others.succeeded} in ${(othersMs / 1000).toFixed(2)} s (${others.failed} failed)`);
+      console.log(`${strict ? "with   " : "without"} ${state}: others ${others.succeeded} in ${(othersMs / 1000).toFixed(2)} s (${others.failed} failed), processor ${Math.round(100 * processorShare)} %`);
       if (!strict) continue;
       const { answers: count, refused, percent, refusedBefore, perSecond } = refusals(answers);
       const images = Number(values.images);
