@@ -13,7 +13,7 @@ export interface Cost {
   readonly ephemeralUsd: number;
   /** Requests to S3 that the items made, at least: one for each try of an item that is in S3. */
   readonly storageRequestsUsd: number;
-  /** Part of `usd` that came to nothing: copies that lost, work after a stop, attempts that were lost. */
+  /** Part of `usd` that came to nothing: work after a stop, attempts that were lost, and, by its share of the items, what was done twice. */
   readonly wastedUsd: number;
   /** Not in `usd`: what runs on, since nothing can stop it, costs this at most. */
   readonly stillRunningUsd: number;

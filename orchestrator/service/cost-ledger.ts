@@ -24,8 +24,15 @@ export interface CostLedger {
   atMostUsd(work: UsageInFlight): number;
   /** Request ids of computed usages. */
   awaitingReports(): readonly string[];
-  /** @param items that ended in this run */
-  cost(options: { readonly items: number; readonly inFlight: readonly UsageInFlight[] }): Cost;
+  cost(options: CostOptions): Cost;
+}
+
+export interface CostOptions {
+  /** That ended in this run. */
+  readonly items: number;
+  /** Items that were reported when somebody else had ended them already. */
+  readonly duplicates: number;
+  readonly inFlight: readonly UsageInFlight[];
 }
 
 /** @param overrides a user's own prices */
@@ -95,10 +102,12 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
     },
     atMostUsd,
     awaitingReports: () => [...computed.keys()],
-    cost({ items, inFlight }) {
+    cost({ items, duplicates, inFlight }) {
       const stillRunningUsd = inFlight.reduce((sum, work) => sum + atMostUsd(work), 0);
       const usd = spentUsd();
       const used = [...prices.values()];
+      // What is known to have come to nothing as a whole brought no items.
+      const doneTwiceUsd = duplicates === 0 ? 0 : ((usd - sums.wastedUsd) * duplicates) / (items + duplicates);
       return {
         usd,
         per1000ItemsUsd: items === 0 ? null : (usd * 1000) / items,
@@ -108,7 +117,7 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
         initUsd: Math.max(0, sums.initUsd),
         ephemeralUsd: Math.max(0, sums.ephemeralUsd),
         storageRequestsUsd: storageRequestsUsd(),
-        wastedUsd: Math.max(0, sums.wastedUsd),
+        wastedUsd: Math.max(0, sums.wastedUsd + doneTwiceUsd),
         stillRunningUsd,
         invocations: sums.invocations,
         coldStarts: sums.coldStarts,

@@ -228,7 +228,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
 const { output, unwritable } = await writeOutput(job, home);
     const told = unwritable === null ? end : { ...end, state: "stopped" as const, reason: "disk" as const, message: unwritable };
     const atMs = performance.now();
-    const summary = summaryOf(prepared, told, gatherer, { output, stored, readyMs, atMs, cost: await cost.end(stored) });
+    const summary = summaryOf(prepared, told, gatherer, { output, stored, readyMs, atMs, cost: await cost.end({ items: stored, duplicates: end.counts.droppedReports }) });
     const unwritten = await writeSummary(runDir, summary);
     if (unwritten !== null) options.onNote?.(unwritten);
     return {

@@ -3,7 +3,7 @@ import type { ResolvedJob } from "../jobs/types.ts";
 import { usdText, type Cost } from "../observe/cost.ts";
 import type { Run } from "../run/run.ts";
 import { taskManagersWithin } from "./budget.ts";
-import { createCostLedger } from "./cost-ledger.ts";
+import { createCostLedger, type CostOptions } from "./cost-ledger.ts";
 import type { Account, Metering } from "./metering.ts";
 import type { RunPool } from "./pool.ts";
 
@@ -22,7 +22,7 @@ export interface RunCost {
   /** An item's outcome was stored after so many tries. */
   stored(input: unknown, tries: number): void;
   /** The run has ended: what it cost; null: the backend costs nothing. */
-  end(items: number): Promise<Cost | null>;
+  end(done: Pick<CostOptions, "items" | "duplicates">): Promise<Cost | null>;
 }
 
 export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "budget">, backend: Backend, metering: Metering): RunCost {
@@ -72,12 +72,12 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
     stored(input, tries) {
       if (meter !== null && typeof input === "string" && /^s3:\/\//i.test(input)) ledger.addDownloads(tries);
     },
-    async end(items) {
+    async end(done) {
       clearInterval(timer);
       check = () => undefined;
       if (meter === null) return null;
       await takeReports();
-      return ledger.cost({ items, inFlight: inFlight() });
+      return ledger.cost({ ...done, inFlight: inFlight() });
     },
   };
 }

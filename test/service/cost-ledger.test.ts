@@ -10,7 +10,7 @@ function usage(more: Partial<Usage> = {}): Usage {
   };
 }
 
-const nothingRuns = { items: 1000, inFlight: [] } as const;
+const nothingRuns = { items: 1000, duplicates: 0, inFlight: [] } as const;
 
 describe("what a run cost", () => {
   test("is that of a million images, worked through by hand", () => {
@@ -19,7 +19,7 @@ describe("what a run cost", () => {
     ledger.add(usage({ invocations: 500, billedMs: 50_000_000, memoryMb: 1769 }));
     for (let each = 0; each < 500; each++) ledger.add(usage({ billedMs: 103_000, initMs: 3000, memoryMb: 1769 }));
     ledger.addDownloads(1_000_000);
-    const cost = ledger.cost({ items: 1_000_000, inFlight: [] });
+    const cost = ledger.cost({ items: 1_000_000, duplicates: 0, inFlight: [] });
     expect(cost.computeUsd).toBeCloseTo(2.879, 3);
     expect(cost.initUsd).toBeCloseTo(0.0432, 4);
     expect(cost.requestsUsd).toBeCloseTo(0.0002, 6);
@@ -44,15 +44,23 @@ describe("what a run cost", () => {
     expect(cost.pricesRegions).toEqual(["af-south-1", "us-east-1"]);
   });
 
+  test("says what came to nothing: whole invocations, and of the others the share that was done twice", () => {
+    const ledger = createCostLedger(null);
+    ledger.add(usage({ wasted: true }));
+    for (let each = 0; each < 4; each++) ledger.add(usage());
+    const { usd, wastedUsd } = ledger.cost({ items: 75, duplicates: 25, inFlight: [] });
+    expect(wastedUsd / usd).toBeCloseTo(2 / 5, 9);
+  });
+
   test("of nothing is nothing", () => {
-    expect(createCostLedger(null).cost({ items: 0, inFlight: [] })).toMatchObject({ usd: 0, per1000ItemsUsd: null, invocations: 0, billed: "computed", pricesDate: "2026-11-21" });
+    expect(createCostLedger(null).cost({ items: 0, duplicates: 0, inFlight: [] })).toMatchObject({ usd: 0, per1000ItemsUsd: null, invocations: 0, billed: "computed", pricesDate: "2026-11-21" });
   });
 
   test("has what runs on beside it, at the most that it can be", () => {
     const ledger = createCostLedger(null);
     const work = { taskManager: "tm-1", startedMs: 1000, notAfterMs: 11_000, memoryMb: 1024, ephemeralMb: 512, architecture: "x86_64", region: "us-east-1" } as const;
     expect(ledger.atMostUsd(work)).toBeCloseTo(0.000166667 + 0.0000002, 12);
-    expect(ledger.cost({ items: 0, inFlight: [work, work] })).toMatchObject({ usd: 0, stillRunningUsd: 2 * ledger.atMostUsd(work) });
+    expect(ledger.cost({ items: 0, duplicates: 0, inFlight: [work, work] })).toMatchObject({ usd: 0, stillRunningUsd: 2 * ledger.atMostUsd(work) });
   });
 
   test("that was computed is replaced by Lambda's own report, once", () => {
