@@ -312,7 +312,7 @@ export class Fleet {
     member.itemsEnded += items;
     member.weightEnded += weight;
     this.#weightEnded += weight;
-    const busyMs = this.#busyMsOf(member, nowMs);
+    const busyMs = this.busyMsOf(member, nowMs);
     if (busyMs <= rateMemoryMs) return;
     member.busyMs -= busyMs / 2;
     member.weightEnded /= 2;
@@ -365,6 +365,13 @@ export class Fleet {
     return this.#weightEnded === 0 ? null : Math.max(this.busyMs(nowMs), 1) / this.#weightEnded;
   }
 
+  /** The same of all but one, so that its own trouble does not seem usual; of all where the others have ended nothing. */
+  meanMsBeside(member: TaskManager, nowMs: number): number | null {
+    const weight = this.#weightEnded - member.weightEnded;
+    if (weight <= 0) return this.meanMs(nowMs);
+    return Math.max(this.busyMs(nowMs) - this.busyMsOf(member, nowMs), 1) / weight;
+  }
+
   /** Milliseconds in which they held items, summed over all. */
   busyMs(nowMs: number): number {
     return this.#busyMs + this.#holding * nowMs - this.#busySinceSumMs;
@@ -373,13 +380,13 @@ export class Fleet {
   /** The same for one of them, drawn to the fleet's mean as if that had been seen on four items. */
   estimateMs(member: TaskManager, fleetMeanMs: number, meanWeight: number, nowMs: number): number {
     const priorWeight = 4 * meanWeight;
-    return (this.#busyMsOf(member, nowMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
+    return (this.busyMsOf(member, nowMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
   }
 
   /** The same by what it has ended: the item that it is at now may be long, which says nothing of the machine. */
   paceMs(member: TaskManager, fleetMeanMs: number, meanWeight: number): number {
     const priorWeight = 4 * meanWeight;
-    return (this.#busyMsOf(member, member.progressMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
+    return (this.busyMsOf(member, member.progressMs) + priorWeight * fleetMeanMs) / (member.weightEnded + priorWeight);
   }
 
   #rest(member: TaskManager, nowMs: number): void {
@@ -395,7 +402,8 @@ export class Fleet {
     this.#busyMs += nowMs - sinceMs;
   }
 
-  #busyMsOf(member: TaskManager, nowMs: number): number {
+  /** The same for one of them, as far as it is remembered. */
+  busyMsOf(member: TaskManager, nowMs: number): number {
     return member.busyMs + (member.busySinceMs === null ? 0 : Math.max(0, nowMs - member.busySinceMs));
   }
 

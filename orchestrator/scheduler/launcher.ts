@@ -19,6 +19,8 @@ export class Launcher {
   /** Launches at once: halved when throttled, doubled by those that join. */
   #atOnceMax = Infinity;
   #retryAtMs = 0;
+  /** What was launched until then and fails has failed together: one more wait does not follow from it. */
+  #failedMs = -Infinity;
   #throttledInARow = 0;
   #diedInARow = 0;
   #barrenInARow = 0;
@@ -92,14 +94,21 @@ export class Launcher {
   }
 
   ended(id: TaskManagerId, reason: "throttled" | "refused" | "died", message: string, nowMs: number): void {
-    if (!this.#launching.delete(id)) return;
+    const launchedMs = this.#launching.get(id);
+    if (launchedMs === undefined) return;
+    this.#launching.delete(id);
     this.#lastMessage = message;
+    const isNews = launchedMs > this.#failedMs;
+    if (isNews) this.#failedMs = nowMs;
     switch (reason) {
       case "throttled":
         this.#atOnceMax = Math.max(1, Math.floor(Math.min(this.#atOnceMax, this.#launching.size + 1) / 2));
-        return this.#waitAfter(++this.#throttledInARow, nowMs);
+        if (isNews) this.#waitAfter(++this.#throttledInARow, nowMs);
+        return;
       case "died":
-        return this.#waitAfter(++this.#diedInARow, nowMs);
+        this.#diedInARow += 1;
+        if (isNews) this.#waitAfter(this.#diedInARow, nowMs);
+        return;
       case "refused":
         this.#refusal = message;
     }
@@ -109,7 +118,8 @@ export class Launcher {
   barren(message: string, tried: boolean, nowMs: number): void {
     this.#lastMessage = message;
     if (tried) this.#barrenInARow += 1;
-    this.#waitAfter(++this.#unprovenInARow, nowMs);
+    // Those that are lost together are lost for one reason.
+    if (nowMs >= this.#retryAtMs) this.#waitAfter(++this.#unprovenInARow, nowMs);
   }
 
   itemsEnded(): void {

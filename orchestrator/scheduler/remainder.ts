@@ -25,13 +25,15 @@ const overdueMs = 1_000;
 const overdueAliveMs = 7_000;
 /** Such copies may take this part of the work, at so much each. */
 const aliveCopyShare = 0.02;
-const aliveCopyMs = 20_000;
+const aliveCopyMs = 23_000;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
 /** Of work, in one copy. */
 const copyMsMax = 200;
 /** Copied at once where it would be done so many times as fast. */
 const muchFaster = 2;
+/** What lasts so many times as long as usual is itself what is slow: no machine is. */
+const slowestMachine = 10;
 /** Not worth moving for less. */
 const gainMinMs = 20;
 const gainBlindMinMs = 100;
@@ -152,9 +154,12 @@ export class RemainderRule implements Speculation {
     const fleetMeanMs = fleet.meanMs(nowMs);
     if (fleetMeanMs === null) return { givers, takers };
     for (const member of fleet.all()) {
-      const unitMs = fleet.paceMs(member, fleetMeanMs, intake.meanWeight);
-      if (member.assignments.length > 0) givers.push(this.#plightOf(member, unitMs, nowMs, awakeSinceMs));
-      else if (fleet.isFree(member)) takers.push({ member, unitMs, startMs: this.#startMs(member) });
+      if (member.assignments.length > 0) {
+        const unitMs = fleet.paceMs(member, fleet.meanMsBeside(member, nowMs) ?? fleetMeanMs, intake.meanWeight);
+        givers.push(this.#plightOf(member, unitMs, nowMs, awakeSinceMs));
+      } else if (fleet.isFree(member)) {
+        takers.push({ member, unitMs: fleet.paceMs(member, fleetMeanMs, intake.meanWeight), startMs: this.#startMs(member) });
+      }
     }
     const unpromised = takers.filter(({ member }) => member.promised === null);
     givers.sort((a, b) => b.leftMs - a.leftMs || a.member.id - b.member.id);
@@ -309,13 +314,34 @@ export class RemainderRule implements Speculation {
     if (giver.suspect) return null;
     const sinceMs = assignment.oldestBegunMs();
     if (sinceMs === null) return "none";
-    const itemMs = taker.unitMs * giver.itemWeight * giver.member.lanes;
-    const lateMs = this.#options.reclaim ? (assignment.exhausted ? this.#overdueAliveMs(nowMs) : overdueMs) : Math.max(overdueBlindMs, stuckItems * itemMs);
+    const usualMs = this.#usualMs(giver, taker, nowMs);
+    const heldMs = this.#overdueMs(assignment, usualMs * giver.itemWeight * giver.member.lanes, nowMs);
+    const lateMs = Math.min(heldMs, this.#slowMs(giver, usualMs, nowMs - sinceMs, nowMs));
     this.#lookBy(sinceMs + lateMs, nowMs);
     if (nowMs - sinceMs >= lateMs) return nowMs - lateMs;
     const leftMs = Math.max(giver.unitMs * giver.itemWeight * 0.5, 0);
     if (giver.unitMs > muchFaster * taker.unitMs && leftMs > taker.startMs + taker.unitMs * giver.itemWeight) return nowMs;
     return "none";
+  }
+
+  /** Of a unit at the taker, as far as others than the giver tell. */
+  #usualMs({ member, unitMs }: Plight, taker: Taker, nowMs: number): number {
+    const { fleet, intake } = this.#parts;
+    const othersMs = fleet.meanMsBeside(member, nowMs);
+    return othersMs === null ? unitMs : fleet.paceMs(taker.member, othersMs, intake.meanWeight);
+  }
+
+  /** After so long an item is tried elsewhere, whoever holds it. */
+  #overdueMs({ exhausted }: Assignment, itemMs: number, nowMs: number): number {
+    const leastMs = this.#options.reclaim ? (exhausted ? this.#overdueAliveMs(nowMs) : overdueMs) : overdueBlindMs;
+    return Math.max(leastMs, stuckItems * itemMs);
+  }
+
+  /** After so long it is the holder that must be slow, by all that it has ended and the item in hand. */
+  #slowMs({ member, itemWeight }: Plight, usualMs: number, ageMs: number, nowMs: number): number {
+    const slowBusyMs = muchFaster * (member.weightEnded + itemWeight) * usualMs;
+    const slowMs = Math.max(overdueMs, ageMs + slowBusyMs - this.#parts.fleet.busyMsOf(member, nowMs));
+    return this.#options.reclaim && slowMs <= slowestMachine * itemWeight * usualMs ? slowMs : Infinity;
   }
 
   /** So slow an item may last long twice: not many are tried so, by the work that the job has been. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
-import { begun, ended, failed, heartbeat, lost, only, returned, startedScheduler, type Started } from "./started-scheduler.ts";
+import { begun, ended, failed, heartbeat, lost, only, returned, startedScheduler, type Command, type Started } from "./started-scheduler.ts";
 
 const remainder: Partial<SchedulerPlan> = { speculation: { kind: "remainder", maxExtraPercent: 50 } };
 
@@ -100,5 +100,26 @@ describe("what is copied", () => {
     scheduler.step(heartbeat(2), 745);
     expect(only("assign", scheduler.waitUntil(1000))).toMatchObject([{ id: 2, items: [1, 4] }]);
     expect(scheduler.counts).toMatchObject({ copied: 3, running: 9 });
+  });
+
+  test("is no item that lasts as long as others do, but that of one that must be slow by all that it has ended", () => {
+    const scheduler = startedScheduler({ items: 6, taskManagers: 4, plan: { ...remainder, sizing: { kind: "fixed", sizes: [1] } } });
+    const copiesUntil = (untilMs: number, ...working: readonly [id: number, assignment: number][]): readonly Command<"assign">[] => {
+      const copies: Command<"assign">[] = [];
+      for (let atMs = scheduler.nowMs + 1000; atMs <= untilMs && copies.length === 0; atMs += 1000) {
+        copies.push(...only("assign", scheduler.waitUntil(atMs)));
+        for (const id of [1, 2, 3, 4]) scheduler.step(heartbeat(id, ...working.filter((each) => each[0] === id).map((each) => each[1])), atMs);
+        for (const { id, assignment } of only("reclaim", scheduler.waitUntil(atMs + 1))) scheduler.step(returned(id, assignment, "RECLAIMED"), atMs + 1);
+      }
+      return copies;
+    };
+    for (const id of [1, 2, 3, 4]) scheduler.step(begun(id, id, id - 1, id), 10);
+    expect(copiesUntil(20_000, [1, 1], [2, 2], [3, 3], [4, 4])).toEqual([]);
+    for (const id of [1, 2, 3, 4]) scheduler.step(ended(id, id, id - 1, id), 20_000);
+    for (const id of [1, 2]) scheduler.step(begun(id, id + 4, id + 3, id + 4), 20_010);
+    // Two idle, and two work as long as they did before.
+    expect(copiesUntil(40_000, [1, 5], [2, 6])).toEqual([]);
+    scheduler.step(ended(2, 6, 5, 6), 40_000);
+    expect(copiesUntil(90_000, [1, 5])).toMatchObject([{ items: [4, 5] }]);
   });
 });

@@ -43,6 +43,21 @@ describe("launching", () => {
     expect(throttled().atMs).toBe(atMs);
   });
 
+  test("many throttled together are one reason to wait, however many they are", () => {
+    const scheduler = newScheduler({ taskManagersMax: 500 });
+    scheduler.step(allowance(500));
+    scheduler.step(itemsRead(0, 100_000));
+    scheduler.step(joined(1));
+    for (let id = 2; id <= 500; id++) scheduler.step(launchEnded(id, "throttled"), 10);
+    expect(wakeUntil(scheduler, "launch")).toEqual([{ kind: "launch", ids: [501] }]);
+    expect(scheduler.nowMs).toBeLessThan(1000);
+    // A second refusal in a row waits longer.
+    const secondMs = scheduler.nowMs;
+    scheduler.step(launchEnded(501, "throttled"));
+    wakeUntil(scheduler, "launch");
+    expect(scheduler.nowMs - secondMs).toBeGreaterThanOrEqual(200);
+  });
+
   test("refused, and nobody works: the run stops and says why", () => {
     const scheduler = newScheduler({ taskManagersMax: 2 });
     scheduler.step(allowance(2));

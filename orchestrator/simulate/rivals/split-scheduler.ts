@@ -138,7 +138,8 @@ export class SplitScheduler implements Scheduler {
       }
       case "launch-ended":
         this.#launching.delete(event.id);
-        this.#launchAtMs = nowMs + backOffMs(this.#launchFailures++, 200, 30_000, this.#random);
+        // Of those refused together one counts.
+        if (nowMs >= this.#launchAtMs) this.#launchAtMs = nowMs + backOffMs(this.#launchFailures++, 200, 30_000, this.#random);
         return;
       case "task-manager-lost": {
         this.#launching.delete(event.id);
