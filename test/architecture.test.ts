@@ -66,6 +66,18 @@ describe("the arrows point down", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("what deploys imports the errors, Lambda's own part of the backends, and the protocol and S3 client of the Task Manager", async () => {
+    const wrong = (await importsOf("infra")).filter(({ to }) =>
+      !to.startsWith("infra/") && !to.startsWith("orchestrator/backends/lambda/") &&
+      !["orchestrator/errors.ts", "task-manager/protocol.ts", "task-manager/s3-client.ts"].includes(to));
+    expect(wrong).toEqual([]);
+  });
+
+  test("one module leads to what deploys", async () => {
+    const callers = new Set((await importsOf("orchestrator")).filter(({ to }) => to.startsWith("infra/")).map(({ from }) => from));
+    expect([...callers]).toEqual(["orchestrator/service/runtime.ts"]);
+  });
+
   test("only the pool calls backends", async () => {
     const callers = (await importsOf("orchestrator")).filter(({ from, to }) => to.startsWith("orchestrator/backends/") && !from.startsWith("orchestrator/backends/"));
     expect(callers.every(({ from }) => from.startsWith("orchestrator/service/"))).toBe(true);

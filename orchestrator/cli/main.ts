@@ -1,12 +1,15 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
 import { SplitrunError } from "../errors.ts";
+import { addDeploy, addRedeploy } from "./deploy.ts";
 import { addExport } from "./export.ts";
+import { addPing } from "./ping.ts";
 import { addPlan } from "./plan.ts";
 import { addReplay } from "./replay.ts";
 import { addResume } from "./resume.ts";
 import { addRun } from "./run.ts";
 import { addSimulate } from "./simulate.ts";
+import { addUndeploy } from "./undeploy.ts";
 import { addVerify } from "./verify.ts";
 import { exitCodes } from "./exit-codes.ts";
 
@@ -39,7 +42,7 @@ function createProgram(): Command {
     .showSuggestionAfterError()
     .showHelpAfterError("(splitrun --help shows what there is)")
     .exitOverride();
-  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay, addSimulate]) add(program);
+  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay, addDeploy, addRedeploy, addUndeploy, addPing, addSimulate]) add(program);
   for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(`(splitrun ${command.name()} --help shows what there is)`);
   return program;
 }

@@ -5,7 +5,8 @@
  *
  * What it leaves out: a processor's share by memory, the size of /tmp (which is a directory of its own, named by TMPDIR),
  * a read-only /var/task, connections that die while an environment is frozen, VPCs, images, layers, asynchronous
- * invocations, provisioned concurrency, and the permissions of callers and roles, save those for logs.
+ * invocations, provisioned concurrency, and the permissions of callers (but for those denied on order) and of roles, save
+ * those for logs.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -102,6 +103,10 @@ export interface LambdaEmulator {
   /** What functions find in their environment: S3 servers of the tests have to know it, too. */
   readonly roleCredentials: AccessKey & { readonly sessionToken: string };
   readonly faults: { push(fault: Fault): ActiveFault };
+  /** Actions that no caller may do: `iam:CreateRole`. */
+  readonly denied: Set<string>;
+  /** Actions that were asked for. */
+  readonly actions: ReadonlySet<string>;
   /** The last 10 000, in the order in which they ended. */
   readonly invocations: readonly InvocationRecord[];
   readonly environments: readonly Pick<Environment, "id" | "pid" | "state" | "deployment" | "logStream">[];
@@ -164,6 +169,8 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
     unreserved: () => functions.unreserved, reserved: (name) => functions.reserved(name),
   });
   const faults = new Faults();
+  const denied = new Set<string>();
+  const actions = new Set<string>();
   const invocations: InvocationRecord[] = [];
   const running = new Set<Promise<unknown>>();
   let stopping = false;
@@ -181,11 +188,18 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
       const request = await receive(message);
       if (request === null) return;
       verifySignature(request, keys, Date.now());
+      refuseDenied(service, request);
       const sent = await dispatch(service, request, response);
       if (sent !== null) deliver(response, sent);
     } catch (error) {
       deliver(response, errorAnswer(service, error));
     }
+  }
+
+  function refuseDenied(service: string, request: ServiceRequest): void {
+    const action = actionOf(service, request, management);
+    actions.add(action);
+    if (denied.has(action)) throw errors.denied(accountId, action);
   }
 
   /** null: it is answered already. */
@@ -244,7 +258,7 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
   }
 
   return {
-    endpoint, region, accountId, credentials, keys, roleCredentials, invocations,
+    endpoint, region, accountId, credentials, keys, roleCredentials, invocations, denied, actions,
     faults: { push: (fault) => faults.push(fault) },
     get environments() { return pool.environments; },
     get functionNames() { return functions.names; },
@@ -271,6 +285,13 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
       await watchdog.close();
     },
   };
+}
+
+/** As policies name it. */
+function actionOf(service: string, request: ServiceRequest, management: Management): string {
+  if (service === "iam") return `iam:${/(?:^|&)Action=(\w+)/.exec(request.body.toString("utf8"))?.[1] ?? ""}`;
+  if (service === "logs") return `logs:${(header(request, "x-amz-target") ?? "").replace("Logs_20140328.", "")}`;
+  return `lambda:${management.actionOf(request) ?? "InvokeFunction"}`;
 }
 
 /** null: the client left before it had said all. */

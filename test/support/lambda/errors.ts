@@ -35,5 +35,8 @@ export const errors = {
     new ServiceError(429, "TooManyRequestsException", "Rate Exceeded.", { fields: { Reason: reason }, headers: { "retry-after": "1" } }),
   tooLarge: (bytesMax: number, operation: string) =>
     new ServiceError(413, "RequestEntityTooLargeException", `Request must be smaller than ${bytesMax} bytes for the ${operation} operation`),
+  denied: (accountId: string, action: string) =>
+    new ServiceError(403, action.startsWith("iam:") ? "AccessDenied" : "AccessDeniedException",
+      `User: arn:aws:iam::${accountId}:user/emulated is not authorized to perform: ${action} on resource: * because no identity-based policy allows the ${action} action`),
   notEmulated: (what: string) => new ServiceError(400, "NotEmulatedException", `This emulator does not have: ${what}`),
 } as const;

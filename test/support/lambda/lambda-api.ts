@@ -33,6 +33,8 @@ const zipBytesMaxDirect = 52_428_800;
 type Handler = (request: ServiceRequest, name: string, more: string, nowMs: number) => ServiceAnswer | Promise<ServiceAnswer>;
 
 interface Route {
+  /** As policies name it, behind `lambda:`. */
+  readonly action: string;
   readonly method: string;
   readonly path: RegExp;
   readonly handle: Handler;
@@ -47,48 +49,53 @@ export class Management {
     this.#options = options;
     const { functions } = options;
     const of = (path: string): RegExp => new RegExp(`^/\\d{4}-\\d\\d-\\d\\d${path.replace("NAME", "([^/]+)").replace("MORE", "([^/]+)")}/?$`);
-    const route = (method: string, path: string, handle: Handler): Route => ({ method, path: of(path), handle });
+    const route = (action: string, method: string, path: string, handle: Handler): Route => ({ action, method, path: of(path), handle });
     this.#routes = [
-      route("POST", "/functions", (request, _name, _more, nowMs) => this.#create(request, nowMs)),
-      route("GET", "/functions", (_request, _name, _more, nowMs) => json(200, functions.all(nowMs))),
-      route("GET", "/functions/NAME", (request, name, _more, nowMs) => json(200, functions.get(name, qualifier(request, name), nowMs))),
-      route("GET", "/functions/NAME/configuration", (request, name, _more, nowMs) => json(200, functions.configuration(name, qualifier(request, name), nowMs))),
-      route("PUT", "/functions/NAME/configuration", (request, name, _more, nowMs) => this.#updateConfiguration(request, name, nowMs)),
-      route("PUT", "/functions/NAME/code", (request, name, _more, nowMs) => this.#updateCode(request, name, nowMs)),
-      route("DELETE", "/functions/NAME", (request, name) => {
+      route("CreateFunction", "POST", "/functions", (request, _name, _more, nowMs) => this.#create(request, nowMs)),
+      route("ListFunctions", "GET", "/functions", (_request, _name, _more, nowMs) => json(200, functions.all(nowMs))),
+      route("GetFunction", "GET", "/functions/NAME", (request, name, _more, nowMs) => json(200, functions.get(name, qualifier(request, name), nowMs))),
+      route("GetFunctionConfiguration", "GET", "/functions/NAME/configuration", (request, name, _more, nowMs) => json(200, functions.configuration(name, qualifier(request, name), nowMs))),
+      route("UpdateFunctionConfiguration", "PUT", "/functions/NAME/configuration", (request, name, _more, nowMs) => this.#updateConfiguration(request, name, nowMs)),
+      route("UpdateFunctionCode", "PUT", "/functions/NAME/code", (request, name, _more, nowMs) => this.#updateCode(request, name, nowMs)),
+      route("DeleteFunction", "DELETE", "/functions/NAME", (request, name) => {
         functions.delete(name, qualifier(request, name));
         return noContent;
       }),
-      route("POST", "/functions/NAME/versions", (request, name, _more, nowMs) => json(201, functions.publish(name, parsed(publishInput, jsonBody(request)), nowMs))),
-      route("GET", "/functions/NAME/versions", (_request, name, _more, nowMs) => json(200, functions.versions(name, nowMs))),
-      route("POST", "/functions/NAME/aliases", (request, name) => json(201, functions.createAlias(name, parsed(aliasInput, jsonBody(request))))),
-      route("GET", "/functions/NAME/aliases", (_request, name) => json(200, functions.aliases(name))),
-      route("GET", "/functions/NAME/aliases/MORE", (_request, name, alias) => json(200, functions.alias(name, alias))),
-      route("PUT", "/functions/NAME/aliases/MORE", (request, name, alias) => json(200, functions.updateAlias(name, alias, parsed(aliasInput, jsonBody(request))))),
-      route("DELETE", "/functions/NAME/aliases/MORE", (_request, name, alias) => {
+      route("PublishVersion", "POST", "/functions/NAME/versions", (request, name, _more, nowMs) => json(201, functions.publish(name, parsed(publishInput, jsonBody(request)), nowMs))),
+      route("ListVersionsByFunction", "GET", "/functions/NAME/versions", (_request, name, _more, nowMs) => json(200, functions.versions(name, nowMs))),
+      route("CreateAlias", "POST", "/functions/NAME/aliases", (request, name) => json(201, functions.createAlias(name, parsed(aliasInput, jsonBody(request))))),
+      route("ListAliases", "GET", "/functions/NAME/aliases", (_request, name) => json(200, functions.aliases(name))),
+      route("GetAlias", "GET", "/functions/NAME/aliases/MORE", (_request, name, alias) => json(200, functions.alias(name, alias))),
+      route("UpdateAlias", "PUT", "/functions/NAME/aliases/MORE", (request, name, alias) => json(200, functions.updateAlias(name, alias, parsed(aliasInput, jsonBody(request))))),
+      route("DeleteAlias", "DELETE", "/functions/NAME/aliases/MORE", (_request, name, alias) => {
         functions.deleteAlias(name, alias);
         return noContent;
       }),
-      route("PUT", "/functions/NAME/concurrency", (request, name) => {
+      route("PutFunctionConcurrency", "PUT", "/functions/NAME/concurrency", (request, name) => {
         const { ReservedConcurrentExecutions: executions } = parsed(concurrencyInput, jsonBody(request));
         return json(200, functions.reserve(name, executions));
       }),
-      route("GET", "/functions/NAME/concurrency", (_request, name) => json(200, functions.reservation(name))),
-      route("DELETE", "/functions/NAME/concurrency", (_request, name) => {
+      route("GetFunctionConcurrency", "GET", "/functions/NAME/concurrency", (_request, name) => json(200, functions.reservation(name))),
+      route("DeleteFunctionConcurrency", "DELETE", "/functions/NAME/concurrency", (_request, name) => {
         functions.unreserve(name);
         return noContent;
       }),
-      route("GET", "/account-settings", () => json(200, functions.accountSettings())),
-      route("GET", "/tags/NAME", (_request, arn) => json(200, { Tags: Object.fromEntries(functions.tagsOf(arn)) })),
-      route("POST", "/tags/NAME", (request, arn) => {
+      route("GetAccountSettings", "GET", "/account-settings", () => json(200, functions.accountSettings())),
+      route("ListTags", "GET", "/tags/NAME", (_request, arn) => json(200, { Tags: Object.fromEntries(functions.tagsOf(arn)) })),
+      route("TagResource", "POST", "/tags/NAME", (request, arn) => {
         for (const [key, value] of Object.entries(parsed(tagsInput, jsonBody(request)).Tags)) functions.tagsOf(arn).set(key, value);
         return noContent;
       }),
-      route("DELETE", "/tags/NAME", (request, arn) => {
+      route("UntagResource", "DELETE", "/tags/NAME", (request, arn) => {
         functions.tagsOf(arn).delete(request.query.get("tagKeys") ?? "");
         return noContent;
       }),
     ];
+  }
+
+  /** What its caller has to be allowed; null: no such request. */
+  actionOf(request: ServiceRequest): string | null {
+    return this.#routes.find(({ method, path }) => method === request.method && path.test(request.path))?.action ?? null;
   }
 
   async answer(request: ServiceRequest, nowMs: number): Promise<ServiceAnswer> {

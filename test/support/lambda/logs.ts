@@ -11,7 +11,7 @@ interface LogGroup {
   readonly name: string;
   readonly createdAtMs: number;
   retentionDays: number | null;
-  readonly tags: Readonly<Record<string, string>>;
+  tags: Readonly<Record<string, string>>;
   readonly streams: Map<string, LogEvent[]>;
 }
 
@@ -87,9 +87,11 @@ export class Logs {
       }
       case "GetLogEvents": return this.#getEvents(name, input);
       case "FilterLogEvents": return this.#filterEvents(name, input, nowMs);
-      case "ListTagsForResource": {
-        const arn = String(input["resourceArn"]);
-        return { tags: this.#group(arn.slice(this.#arnPrefix.length + 1).replace(/:\*$/, "")).tags };
+      case "ListTagsForResource": return { tags: this.#named(String(input["resourceArn"])).tags };
+      case "TagResource": {
+        const group = this.#named(String(input["resourceArn"]));
+        group.tags = { ...group.tags, ...(input["tags"] as Readonly<Record<string, string>>) };
+        return null;
       }
       default: throw new ServiceError(400, "UnknownOperationException", `This emulator does not have: ${operation}`);
     }
@@ -99,6 +101,10 @@ export class Logs {
     if (!/^[.\-_/#A-Za-z0-9]{1,512}$/.test(name)) throw invalid(`1 validation error detected: Value '${name}' at 'logGroupName' failed to satisfy constraint`);
     if (this.#groups.has(name)) throw new ServiceError(400, "ResourceAlreadyExistsException", "The specified log group already exists");
     this.#groups.set(name, { name, createdAtMs: nowMs, retentionDays: null, tags, streams: new Map() });
+  }
+
+  #named(arn: string): LogGroup {
+    return this.#group(arn.slice(this.#arnPrefix.length + 1).replace(/:\*$/, ""));
   }
 
   #group(name: string): LogGroup {

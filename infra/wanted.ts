@@ -1,0 +1,132 @@
+import type { CreateFunctionCommandInput, UpdateFunctionConfigurationCommandInput } from "@aws-sdk/client-lambda";
+import { logGroupOf } from "./documents.ts";
+import type { FunctionState } from "./inspect.ts";
+import type { RuntimeSettings } from "./options.ts";
+import { handler } from "./package-files.ts";
+import type { RuntimeArtifact } from "./package-files.ts";
+
+/** The code that a function should have, and by what it is known again. */
+export interface WantedCode {
+  readonly codeSha256: string;
+  readonly contentSha256: string;
+}
+
+/** Marks what is ours: only that is changed and deleted. */
+export const ownerTag = "splitrun:runtime";
+export const artifactsTag = "splitrun:artifacts";
+export const stagingTag = "splitrun:staging";
+const tagValueCharactersMax = 256;
+
+/** Everything that is set of one function of a runtime, its code aside. */
+export type WantedState = Omit<FunctionState, "codeSha256" | "roleArn">;
+
+export interface FunctionWish {
+  readonly name: string;
+  readonly state: WantedState;
+  readonly reservedConcurrency: number | null;
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+/** The function, and the one with more memory if there is to be one. */
+export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, names }: { readonly code: WantedCode; readonly artifacts: readonly RuntimeArtifact[]; readonly names: readonly string[] }): readonly FunctionWish[] {
+  const tags = { ...settings.tags, ...wantedTags(settings, artifacts) };
+  return names.map((name, at) => ({
+    name,
+    tags,
+    // What is kept for the first would be a second amount for the other: seldom used, it lives from what is left.
+    reservedConcurrency: at === 0 ? settings.reservedConcurrency : null,
+    state: {
+      description: descriptionOf(code),
+      runtime: settings.nodeRuntime,
+      handler,
+      memoryMb: at === 0 ? settings.memoryMb : settings.memoryStepUpMb ?? settings.memoryMb,
+      timeoutSeconds: settings.timeoutSeconds,
+      ephemeralMb: settings.ephemeralMb,
+      architecture: settings.architecture,
+      environment: settings.environment,
+      logGroup: logGroupOf(name),
+      vpc: settings.vpc === null ? null : { subnetIds: settings.vpc.subnetIds.toSorted(), securityGroupIds: settings.vpc.securityGroupIds.toSorted() },
+    },
+  }));
+}
+
+function wantedTags({ name, stagingBucket }: RuntimeSettings, artifacts: readonly RuntimeArtifact[]): Readonly<Record<string, string>> {
+  return {
+    [ownerTag]: name,
+    ...(artifacts.length === 0 ? {} : { [artifactsTag]: artifactsText(artifacts) }),
+    ...(stagingBucket === null ? {} : { [stagingTag]: `s3://${stagingBucket.bucket}/${stagingBucket.key}` }),
+  };
+}
+
+/** `sha256 of 12 characters/name`, as many as a tag can hold. */
+function artifactsText(artifacts: readonly RuntimeArtifact[]): string {
+  const texts = artifacts.map(({ sha256, name }) => `${sha256.slice(0, 12)}/${name.replaceAll(/[^\w.-]/g, "_").slice(-40)}`).sort();
+  let text = "";
+  for (const each of texts) {
+    const longer = text === "" ? each : `${text} ${each}`;
+    if (longer.length <= tagValueCharactersMax) text = longer;
+  }
+  return text;
+}
+
+/** Those that are deployed, by what their tag says, and would not be any more. */
+export function artifactsLost(tags: Readonly<Record<string, string>>, artifacts: readonly RuntimeArtifact[]): readonly string[] {
+  const deployed = (tags[artifactsTag] ?? "").split(" ").filter((text) => text !== "");
+  return deployed.filter((text) => !artifacts.some(({ sha256 }) => sha256.startsWith(text.slice(0, 12))));
+}
+
+/** Tells the same content from another one where two machines zip it into different bytes. */
+function descriptionOf({ codeSha256, contentSha256 }: WantedCode): string {
+  return `splitrun ${__SPLITRUN_VERSION__}; content ${contentSha256}; zip ${codeSha256}`;
+}
+
+/** The function has this code already, though perhaps in another zip. */
+export function hasCode(state: FunctionState, { codeSha256, contentSha256 }: WantedCode): boolean {
+  return state.codeSha256 === codeSha256 || state.description.endsWith(`; content ${contentSha256}; zip ${state.codeSha256}`);
+}
+
+/** What differs, in words. Values of the environment may be secrets: only their names are said. */
+export function differences(found: FunctionState, wanted: WantedState, roleArn: string | null, code: WantedCode): readonly string[] {
+  const changed = (what: string, from: unknown, to: unknown): readonly string[] => (from === to ? [] : [`${what} ${String(from)} → ${String(to)}`]);
+  const names = new Set([...Object.keys(found.environment), ...Object.keys(wanted.environment)]);
+  names.delete(coldStartVariable);
+  return [
+    ...changed("memory", `${found.memoryMb} MB`, `${wanted.memoryMb} MB`),
+    ...changed("time-out", `${found.timeoutSeconds} s`, `${wanted.timeoutSeconds} s`),
+    ...changed("/tmp", `${found.ephemeralMb} MB`, `${wanted.ephemeralMb} MB`),
+    ...changed("runtime", found.runtime, wanted.runtime),
+    ...changed("handler", found.handler, wanted.handler),
+    ...changed("role", found.roleArn, roleArn ?? found.roleArn),
+    ...changed("log group", found.logGroup, wanted.logGroup),
+    ...changed("VPC", vpcText(found), vpcText(wanted)),
+    ...[...names].sort().filter((name) => found.environment[name] !== wanted.environment[name]).map((name) => `environment ${name}`),
+    // A description that belongs to other code than is there would make it pass for that.
+    ...(hasCode(found, code) && found.description !== wanted.description && found.codeSha256 === code.codeSha256 ? ["description"] : []),
+  ];
+}
+
+/** `ping` changes it on the unpublished function, to start one cold. */
+export const coldStartVariable = "SPLITRUN_COLD_START";
+
+function vpcText({ vpc }: Pick<FunctionState, "vpc">): string {
+  return vpc === null ? "none" : `${vpc.subnetIds.join(" ")} ${vpc.securityGroupIds.join(" ")}`;
+}
+
+export type SetOfFunction = Pick<CreateFunctionCommandInput & UpdateFunctionConfigurationCommandInput,
+  "Runtime" | "Handler" | "Description" | "Role" | "MemorySize" | "Timeout" | "EphemeralStorage" | "Environment" | "LoggingConfig" | "VpcConfig">;
+
+/** As CreateFunction and UpdateFunctionConfiguration take it. */
+export function functionInput(state: WantedState, roleArn: string): SetOfFunction {
+  return {
+    Runtime: state.runtime as NonNullable<CreateFunctionCommandInput["Runtime"]>,
+    Handler: state.handler,
+    Description: state.description,
+    Role: roleArn,
+    MemorySize: state.memoryMb,
+    Timeout: state.timeoutSeconds,
+    EphemeralStorage: { Size: state.ephemeralMb },
+    Environment: { Variables: { ...state.environment } },
+    LoggingConfig: { LogFormat: "Text", LogGroup: state.logGroup },
+    VpcConfig: { SubnetIds: [...(state.vpc?.subnetIds ?? [])], SecurityGroupIds: [...(state.vpc?.securityGroupIds ?? [])] },
+  };
+}
