@@ -1,14 +1,13 @@
 import { SplitrunError } from "../errors.ts";
-import { jobForRecord } from "../jobs/record.ts";
 import type { Job } from "../jobs/schema.ts";
 import { nothingYet, type Progress } from "../observe/progress.ts";
 import type { RunState } from "../observe/summary.ts";
 import { followOutcomes } from "../results/follow-outcomes.ts";
 import type { Outcome } from "../results/types.ts";
-import { executeJob, neverStarted, type ExecuteOptions, type RunResult } from "./execute-job.ts";
+import { executeJob, neverStarted, type RunResult } from "./execute-job.ts";
 import type { JobQueue, Queued } from "./job-queue.ts";
-import { prepareJob, type Offer, type PreparedJob } from "./prepare-job.ts";
-import type { RunJobOptions } from "./run-job.ts";
+import { prepareJob, type Offer } from "./prepare-job.ts";
+import { executionOf, type RunJobOptions } from "./run-job.ts";
 import type { Service } from "./service.ts";
 import { createStopSwitch } from "./stop-switch.ts";
 import { createStoredCount } from "./stored-count.ts";
@@ -61,7 +60,17 @@ export function startJob(job: Job | string, options: RunJobOptions, number: numb
   async function run(): Promise<RunResult> {
     const cwd = process.cwd();
     const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: host.offer });
-    const execution = executionOf(prepared, cwd);
+    const execution = executionOf(prepared, options, {
+      cwd,
+      cacheDir: host.cacheDir,
+      stop,
+      onProgress(next) {
+        progress = next;
+        options.onProgress?.(next);
+      },
+      onStored: (outcomes) => stored.add(outcomes.length),
+      onHome: homeFound,
+    });
     if (stop.isRequested || !(await turnOf(prepared.job.priority))) return neverStarted(prepared.job, execution);
     state = "running";
     try {
@@ -69,28 +78,6 @@ export function startJob(job: Job | string, options: RunJobOptions, number: numb
     } finally {
       host.queue.ended();
     }
-  }
-
-  function executionOf({ job: resolved, stdin }: PreparedJob, cwd: string): ExecuteOptions {
-    return {
-      mode: "run",
-      home: null,
-      fresh: options.fresh ?? false,
-      retryFailed: true,
-      takeOver: options.takeOver ?? false,
-      cwd,
-      cacheDir: host.cacheDir,
-      stdin,
-      record: jobForRecord(resolved),
-      stop,
-      onProgress(next) {
-        progress = next;
-        options.onProgress?.(next);
-      },
-      onStored: (outcomes) => stored.add(outcomes.length),
-      onNote: null,
-      onHome: homeFound,
-    };
   }
 
   /** False: it was cancelled while it waited. */

@@ -2,8 +2,8 @@ import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import type { Job } from "../jobs/schema.ts";
 import type { Progress } from "../observe/progress.ts";
-import { executeAlone, type RunResult } from "./execute-job.ts";
-import { prepareJob } from "./prepare-job.ts";
+import { executeAlone, type ExecuteOptions, type RunResult } from "./execute-job.ts";
+import { prepareJob, type PreparedJob } from "./prepare-job.ts";
 import { createStopSwitch } from "./stop-switch.ts";
 
 export interface RunJobOptions {
@@ -29,21 +29,16 @@ export interface RunJobOptions {
  */
 export async function runJob(job: Job | string, options: RunJobOptions = {}): Promise<RunResult> {
   const cwd = process.cwd();
-  const { job: resolved, stdin } = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: null });
-  return executeAlone(resolved, {
-    mode: "run",
-    home: null,
-    fresh: options.fresh ?? false,
-    retryFailed: true,
-    takeOver: options.takeOver ?? false,
-    cwd,
-    cacheDir: defaultCacheDir(process.env),
-    stdin,
-    record: jobForRecord(resolved),
-    stop: createStopSwitch(options.signal),
-    onProgress: options.onProgress ?? null,
-    onStored: null,
-    onNote: null,
-    onHome: null,
-  });
+  const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: null });
+  const parts = { cwd, cacheDir: defaultCacheDir(process.env), stop: createStopSwitch(options.signal), onProgress: options.onProgress ?? null, onStored: null, onHome: null };
+  return executeAlone(prepared.job, executionOf(prepared, options, parts));
+}
+
+/** A job of the library as it is executed: what is done already is kept, what failed is tried again. */
+export function executionOf(
+  { job, stdin }: PreparedJob,
+  { fresh = false, takeOver = false }: RunJobOptions,
+  parts: Pick<ExecuteOptions, "cwd" | "cacheDir" | "stop" | "onProgress" | "onStored" | "onHome">,
+): ExecuteOptions {
+  return { ...parts, mode: "run", home: null, fresh, takeOver, retryFailed: true, stdin, record: jobForRecord(job), onNote: null };
 }
