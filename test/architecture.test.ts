@@ -33,7 +33,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   observe: ["scheduler", "results", "inputs"],
   results: ["inputs", "scheduler"],
   inputs: ["jobs"],
-  backends: ["jobs"],
+  backends: ["jobs", "scheduler"],
   jobs: [],
   scheduler: [],
 };

@@ -1,4 +1,4 @@
-import type { BackendKind } from "../jobs/types.ts";
+import type { BackendSpec } from "../jobs/types.ts";
 import type { Backend } from "./types.ts";
 
 export interface BackendOptions {
@@ -6,14 +6,16 @@ export interface BackendOptions {
   readonly taskManagersMax: number;
 }
 
-/** A backend by its name; its code is loaded on first use. */
-export async function createBackend(kind: BackendKind, options: BackendOptions): Promise<Backend> {
-  switch (kind) {
+/** A backend as the job says it; its code is loaded on first use. */
+export async function createBackend(spec: BackendSpec, options: BackendOptions): Promise<Backend> {
+  switch (spec.kind) {
     case "sequential":
       return (await import("./sequential.ts")).sequentialBackend(options);
     // `auto` is `local` with as many Task Managers as memory and cores allow; that was decided with the job.
     case "local":
     case "auto":
       return (await import("./local.ts")).localBackend(options);
+    case "lambda":
+      return (await import("./lambda/lambda.ts")).lambdaBackend({ settings: spec, taskManagersMax: options.taskManagersMax });
   }
 }

@@ -5,7 +5,14 @@ import type { LambdaReport } from "./lambda/report.ts";
 export interface ExitInfo {
   readonly exitCode: number | null;
   readonly signal: string | null;
+  /** In words, where the backend knows more than the two above say. */
+  readonly message?: string;
+  /** It did not end but was not to be had, now or ever: a `LaunchError`, or what the user has to put right. */
+  readonly refusal?: Error;
 }
+
+/** Local files of the task's artifacts by sha256. */
+export type ArtifactFiles = ReadonlyMap<string, { readonly path: string }>;
 
 /** A Task Manager that was started; whether it ever says hello is seen on its channel. */
 export interface LaunchedTaskManager {
@@ -25,6 +32,8 @@ export interface LaunchSpec {
   readonly logPath: string | null;
   /** Limit of its resident memory as far as the backend can set one; null: none. */
   readonly maxRamMb: number | null;
+  /** For carriers over which they travel in another way than in messages. */
+  readonly artifacts: ArtifactFiles;
 }
 
 /** What a backend's carrier can do; the plan takes it into account, nobody probes. */

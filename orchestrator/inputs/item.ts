@@ -10,6 +10,8 @@ export interface ItemRules {
   /** Absolute, or `s3://bucket/prefix/`, to which a key is added as it stands. */
   readonly directory: string;
   readonly unit: "line" | "row" | "item";
+  /** False: whoever fetches the items is on another machine. */
+  readonly localPaths: boolean;
 }
 
 export interface RawItem {
@@ -47,6 +49,7 @@ export function toItem(raw: RawItem, rules: ItemRules): SourceItem {
   if (raw.bytes * growthMax > assignmentBytesMax && isTooLarge(value)) return tooLarge(shown(value), rules, raw.number);
   const weight = toWeight(raw.weight);
   const input = typeof value === "string" && rules.itemKind === "image" ? toLocation(value, rules.directory) : value;
+  if (isOutOfReach(input, rules)) return outOfReach(input, rules, raw.number);
   if (id === undefined && weight === undefined) return { input };
   return { input, ...(id !== undefined && { id }), ...(weight !== undefined && { weight }) };
 }
@@ -60,7 +63,16 @@ function fieldsHint(value: JsonValue): string {
 /** An item that is a line as it stands. */
 export function textItem(text: string, number: number, rules: ItemRules): SourceItem {
   if (text.length * growthMax > assignmentBytesMax && isTooLarge(text)) return tooLarge(shown(text), rules, number);
-  return { input: rules.itemKind === "image" ? toLocation(text, rules.directory) : text };
+  const input = rules.itemKind === "image" ? toLocation(text, rules.directory) : text;
+  return isOutOfReach(input, rules) ? outOfReach(input, rules, number) : { input };
+}
+
+function isOutOfReach(input: JsonValue, { itemKind, localPaths }: ItemRules): input is string {
+  return !localPaths && itemKind === "image" && typeof input === "string" && !webUrl.test(input);
+}
+
+function outOfReach(input: string, { unit }: ItemRules, number: number): SourceItem {
+  return failed(shown(input), "INPUT_SCHEME", `${unit} ${number} is a path on this machine, where the Task Managers are not; give s3:// or http(s) URLs, or set backend.sharedFilesystem: true`);
 }
 
 export function tooLarge(input: string, rules: ItemRules, number: number): SourceItem {

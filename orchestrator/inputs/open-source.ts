@@ -23,6 +23,8 @@ export interface OpenSourceOptions {
   readonly stdin: NodeJS.ReadableStream;
   /** `image`: items are URLs or paths, and a relative path is relative to the directory of the file it stands in. */
   readonly itemKind: "image" | "value";
+  /** False: paths of this machine are errors, since those who would read them are elsewhere. */
+  readonly localPaths: boolean;
 }
 
 /**
@@ -63,8 +65,8 @@ async function openWhole(spec: InputSpec, options: OpenSourceOptions): Promise<I
   }
 }
 
-function rulesOf({ itemKind, bucket }: OpenSourceOptions, directory: string, unit: ItemRules["unit"]): ItemRules {
-  return { itemKind, directory: bucket === null ? directory : `s3://${bucket}/`, unit };
+function rulesOf({ itemKind, bucket, localPaths }: OpenSourceOptions, directory: string, unit: ItemRules["unit"]): ItemRules {
+  return { itemKind, directory: bucket === null ? directory : `s3://${bucket}/`, unit, localPaths };
 }
 
 export function isS3(from: string): boolean {

@@ -70,7 +70,7 @@ async function openText(place: S3Place, format: TextFormat, spec: InputSpec, opt
 
 function rulesOf({ bucket, key }: S3Place, unit: ItemRules["unit"], options: S3SourceOptions): ItemRules {
   const nextTo = s3Url({ bucket, key: key.slice(0, key.lastIndexOf("/") + 1) });
-  return { itemKind: options.itemKind, directory: options.bucket === null ? nextTo : s3Url({ bucket: options.bucket, key: "" }), unit };
+  return { itemKind: options.itemKind, directory: options.bucket === null ? nextTo : s3Url({ bucket: options.bucket, key: "" }), unit, localPaths: true };
 }
 
 function wrong(from: string, what: string): SplitrunError {

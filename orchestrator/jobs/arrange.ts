@@ -49,7 +49,23 @@ export function arrange(request: ArrangeRequest): Arrangement {
       return local(request);
     case "auto":
       return auto(request);
+    case "lambda":
+      return lambda(request);
   }
+}
+
+/** Well below what an account may have, and enough for a million images within the hour. */
+const lambdaTaskManagersDefault = 100;
+const lambdaTaskManagersMax = 10_000;
+
+function lambda({ coresPerWorker }: ArrangeRequest): Arrangement {
+  return {
+    taskManagers: { value: lambdaTaskManagersDefault, rule: "default of backend lambda: invocations at once" },
+    taskManagersMax: { value: lambdaTaskManagersMax, rule: `maximum of backend lambda: ${lambdaTaskManagersMax}; the account's quota is found while it runs` },
+    coresEach: () => coresPerWorker === null
+      ? { value: 1, rule: "backend lambda: found by the function, one for each 1769 MB of its memory" }
+      : { value: coresPerWorker, rule: "resources.coresPerWorker" },
+  };
 }
 
 function local({ machine: { cores }, coresPerWorker, workersPerNode }: ArrangeRequest): Arrangement {

@@ -16,7 +16,7 @@ interface NotBuilt {
 
 const isS3 = (value: unknown) => typeof value === "string" && /^s3:\/\//i.test(value);
 const isOneOf = (...names: readonly string[]) => (value: unknown) => typeof value === "string" && names.includes(value);
-const laterBackends = isOneOf("lambda", "ssh", "slurm", "pbs", "sge", "lsf");
+const laterBackends = isOneOf("ssh", "slurm", "pbs", "sge", "lsf");
 
 const entry = (field: string, refuses: NotBuilt["refuses"], allowedNow: string | null, more: Partial<NotBuilt> = {}): NotBuilt =>
   ({ field, covers: field, refuses, allowedNow, strip: false, ...more });

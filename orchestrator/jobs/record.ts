@@ -1,7 +1,7 @@
 import { recordedReferences } from "./references.ts";
 import { policyNames } from "./names.ts";
 import type { Job } from "./schema.ts";
-import type { ResolvedJob, ResolvedTask } from "./types.ts";
+import type { BackendSpec, ResolvedJob, ResolvedTask } from "./types.ts";
 
 /**
  * The complete job as the run's directory keeps it: a job file like any other, so that it can be resumed or run
@@ -16,8 +16,8 @@ export function jobForRecord(job: ResolvedJob): Job {
     input: definedOnly(job.input),
     ...(job.bucket === null ? {} : { bucket: job.bucket }),
     s3: definedOnly(job.s3),
-    task: taskForRecord(job.task, job.hostBlockedMs),
-    backend: job.backend.kind,
+    task: taskForRecord(job.task, job.hostBlockedMs, job.backend.kind === "lambda" && job.backend.coresByMemory),
+    backend: backendForRecord(job.backend),
     ...policyForRecord(job.policy),
     ...(splitSize === undefined ? {} : { splitSize }),
     ...(job.sizing.kind === "fixed" && job.sizing.sizes.length > 1 ? { heterogeneousSplits: job.sizing.sizes } : {}),
@@ -46,9 +46,21 @@ function policyForRecord(policy: string): Pick<Job, "policy"> {
   return { policy: policy.includes("#") ? (policy as `${string}#${string}`) : "none" };
 }
 
-function taskForRecord(task: ResolvedTask, hostBlockedMs: number): Job["task"] {
-  if (task.kind === "function") return task;
+function backendForRecord(backend: BackendSpec): NonNullable<Job["backend"]> {
+  if (backend.kind !== "lambda") return backend.kind;
+  const { coresByMemory: _found, ...given } = backend;
+  return given;
+}
+
+/** @param coresByMemory threads and sessions are found where the task runs, and not said */
+function taskForRecord(task: ResolvedTask, hostBlockedMs: number, coresByMemory: boolean): Job["task"] {
+  if (task.kind === "function") {
+    const { threads, ...rest } = task;
+    return coresByMemory ? rest : { ...rest, threads };
+  }
   const { activation, topK } = task.postprocess;
+  const { sessions, ...infer } = task.infer;
+  const { concurrency, ...preprocess } = task.preprocess;
   return {
     kind: "inference",
     model: task.model,
@@ -58,8 +70,8 @@ function taskForRecord(task: ResolvedTask, hostBlockedMs: number): Job["task"] {
       hostBlockedMs,
       headers: recordedReferences(task.download.headers, (name) => `SPLITRUN_HEADER_${name.toUpperCase().replace(/[^A-Z0-9]/g, "_")}`),
     },
-    preprocess: task.preprocess,
-    infer: task.infer,
+    preprocess: coresByMemory ? preprocess : { ...preprocess, concurrency },
+    infer: coresByMemory ? infer : { ...infer, sessions },
     postprocess: activation === "off-sample"
       ? { preset: "off-sample" }
       : { activation, topK, ...(task.labels === null ? {} : { labels: task.labels }) },

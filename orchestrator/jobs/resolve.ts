@@ -5,11 +5,11 @@ import { presetDefault } from "./cross-checks.ts";
 import { resolveInput } from "./input-spec.ts";
 import { JobInvalidError } from "./job-error.ts";
 import { Ledger } from "./ledger.ts";
-import type { BackendName } from "./names.ts";
 import { absolutePaths } from "./paths.ts";
 import { askPolicy, needsCount, policyName, splitSizeDefault, type PolicyDecision } from "./policies.ts";
 import { resolvePrices } from "./prices.ts";
 import { presetNamed } from "./preset-named.ts";
+import { checkPaths, resolveBackend } from "./resolve-backend.ts";
 import { looksSecret, referencesOf, type Environment } from "./references.ts";
 import { resolveFaults, resolveSupervision } from "./resolve-supervision.ts";
 import { jobSchema, parseJob, type FunctionJobTask, type InferenceJobTask, type Job } from "./schema.ts";
@@ -48,12 +48,13 @@ const foundByItself = "default: found while it runs, by what each host bears";
 export async function resolveJob(userJob: Job, options: ResolveOptions): Promise<Resolution> {
   const job = parseJob(absolutePaths(userJob, options.baseDir));
   const ledger = new Ledger(options.origins);
-  const backend = ledger.settle("backend.kind", typeof job.backend === "object" ? job.backend.kind : job.backend, "local" as BackendName);
+  const backend = resolveBackend(job, ledger);
   const resources = resolveResources(job, ledger);
-  const arrangement = arrange({ backend, machine: options.machine, ...resources });
+  const arrangement = arrange({ backend: backend.kind, machine: options.machine, ...resources });
 
   const name = ledger.settle("name", job.name, "job");
   const input = await resolveInput(job, ledger);
+  checkPaths(job, backend, input);
   const { sizing, taskManagers } = await resolveSizes(job, input, arrangement, options, ledger);
   checkMinimum(resources.minTaskManagers, taskManagers);
   const task = resolveTask(job.task, arrangement.coresEach(taskManagers), ledger);
@@ -71,7 +72,7 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
       forcePathStyle: ledger.settle<boolean | null>("s3.forcePathStyle", job.s3?.forcePathStyle, s3.forcePathStyle, "default: wherever the environment sets the endpoint"),
     },
     task,
-    backend: { kind: backend },
+    backend,
     policy: policyName(job.policy ?? "guided"),
     sizing,
     taskManagers,

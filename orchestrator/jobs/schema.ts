@@ -30,9 +30,9 @@ export interface Job {
   readonly task: InferenceJobTask | FunctionJobTask;
   /**
    * Where Task Managers run. `sequential`: in this process, for debugging. `local`: processes on this machine. `auto`:
-   * as many of them as free memory and cores allow. @default "local"
+   * as many of them as free memory and cores allow. `lambda`: invocations of a function on AWS Lambda. @default "local"
    */
-  readonly backend?: BackendName | { readonly kind: BackendName };
+  readonly backend?: BackendName | { readonly kind: Exclude<BackendName, "lambda"> } | LambdaBackend;
   /** What decides split size and number of Task Managers; a function, or `module.mjs#function`, is your own. @default "guided" */
   readonly policy?: PolicyName | `${string}#${string}` | Policy;
   /** Items a split, from which the policy starts; `none` takes it as it is, `guided` sizes splits itself. @default 32 */
@@ -91,6 +91,31 @@ export interface Job {
   readonly output?: string | JobOutput;
   /** Directory that relative paths of the job are relative to. @default the job file's, else the working directory */
   readonly baseDir?: string;
+}
+
+/** Functions of AWS Lambda, which `splitrun deploy` makes. */
+export interface LambdaBackend {
+  readonly kind: "lambda";
+  /** @default "splitrun" */
+  readonly functionName?: string;
+  /** Alias or version of it. @default "live" */
+  readonly qualifier?: string;
+  /** @default as the AWS SDK finds it: AWS_REGION, the profile */
+  readonly region?: string | null;
+  /** `bucket` or `s3://bucket/prefix/`, for models too large for a request, and answers too large for one. @default none */
+  readonly stagingBucket?: string | null;
+  /** Memory of `<functionName>-step-up`, where items go on that ran out of memory alone; null: there is no such function. @default null */
+  readonly memoryStepUpMb?: number | null;
+  /** Answers at the end of each invocation, where they cannot be streamed. @default false */
+  readonly buffered?: boolean;
+  /** Keeps environments ready between jobs, by calling them; null: does not. @default null */
+  readonly keepWarm?: { readonly taskManagers: number; readonly everyMs?: number } | null;
+  /** Every environment is new when the first job begins, for measurements. @default false */
+  readonly forceColdStart?: boolean;
+  /** What an invocation has not begun after so long is handed out anew; so much is paid for at most after Ctrl-C. @default 60 */
+  readonly splitSeconds?: number;
+  /** The function has a file system on which the items' paths are the same as here. @default false */
+  readonly sharedFilesystem?: boolean;
 }
 
 /** Idle Task Managers take over what others have not begun, and copy what cannot be moved. */
@@ -428,6 +453,27 @@ const faults = z.strictObject({
   seed: optional(wholeNumber(0, 2 ** 32 - 1)),
 }, "an object { exceptionPercent, delayPercent, delayMaxMs, killPercent, stallPercent, seed }");
 
+const stagingAllowed = "a bucket, or s3://bucket/prefix/";
+const backendObject = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.enum(["sequential", "local", "auto"], backendNames.join(", ")) }, backendNames.join(", ")),
+  z.strictObject({
+    kind: z.literal("lambda"),
+    functionName: optional(z.string("the name or ARN of a function").regex(/^[A-Za-z0-9:_-]{1,140}$/, "the name or ARN of a function, without a version")),
+    qualifier: optional(z.string("an alias or a version").regex(/^([A-Za-z0-9_-]{1,128}|\$LATEST)$/, "an alias, a version or $LATEST")),
+    region: optional(z.string("a region such as eu-central-1").regex(/^[a-z0-9-]{1,40}$/, "a region such as eu-central-1").nullable()),
+    stagingBucket: optional(z.string(stagingAllowed).regex(/^(s3:\/\/)?[^/?#\s:]{1,255}(\/[^?#\s]*)?$/, stagingAllowed).nullable()),
+    memoryStepUpMb: optional(wholeNumber(128, 10_240).nullable()),
+    buffered: optional(z.boolean("true, false")),
+    keepWarm: optional(z.strictObject({
+      taskManagers: wholeNumber(1, 10_000),
+      everyMs: optional(wholeNumber(1000, timerMsMax)),
+    }, "an object { taskManagers, everyMs }, or null for none").nullable()),
+    forceColdStart: optional(z.boolean("true, false")),
+    splitSeconds: optional(wholeNumber(1, 890)),
+    sharedFilesystem: optional(z.boolean("true, false")),
+  }),
+], { error: ({ path }) => (path?.at(-1) === "kind" ? backendNames.join(", ") : undefined) });
+
 const bucketAllowed = "the name of a bucket in S3, without s3://";
 const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
 
@@ -460,7 +506,7 @@ export const jobSchema = z.strictObject({
   task: z.discriminatedUnion("kind", [inferenceTask, functionTask], {
     error: ({ path }) => (path?.at(-1) === "kind" ? "inference, function" : "an object { model, … } for inference, or { kind: function, module }"),
   }),
-  backend: optional(z.union([oneOf(backendNames), z.strictObject({ kind: oneOf(backendNames) }, backendNames.join(", "))], backendNames.join(", "))),
+  backend: optional(z.union([oneOf(backendNames), backendObject], backendNames.join(", "))),
   policy: optional(z.union([
     oneOf(policyNames),
     z.templateLiteral([z.string().min(1), "#", z.string().min(1)], policyAllowed),

@@ -60,7 +60,34 @@ export type Speculation =
       readonly extraTaskManagers: boolean;
     };
 
-export type BackendKind = "sequential" | "local" | "auto";
+/** Functions of AWS Lambda. */
+export interface LambdaSpec {
+  readonly kind: "lambda";
+  readonly functionName: string;
+  /** Alias or version. */
+  readonly qualifier: string;
+  /** null: as the AWS SDK finds it. */
+  readonly region: string | null;
+  /** `s3://bucket/prefix/` for models that do not fit into a request, and for answers that do not fit into one; null: none. */
+  readonly stagingBucket: string | null;
+  /** Memory of the function `<functionName>-step-up`, for items that run out of it alone; null: there is none. */
+  readonly memoryStepUpMb: number | null;
+  /** Answers are read at their end instead of as they come. */
+  readonly buffered: boolean;
+  /** Environments that are kept ready, and how often they are called for that. */
+  readonly keepWarm: { readonly taskManagers: number; readonly everyMs: number } | null;
+  /** Every environment is new when the first job begins. */
+  readonly forceColdStart: boolean;
+  /** What an invocation has not begun after so long is handed out anew. */
+  readonly splitSeconds: number;
+  /** Paths of the items are the same on Lambda. */
+  readonly sharedFilesystem: boolean;
+  /** Sessions and threads are found by the function, from its memory. */
+  readonly coresByMemory: boolean;
+}
+
+export type BackendSpec = { readonly kind: "sequential" | "local" | "auto" } | LambdaSpec;
+export type BackendKind = BackendSpec["kind"];
 
 export type OutputSpec =
   | { readonly kind: "print" }
@@ -87,7 +114,7 @@ export interface ResolvedJob {
   readonly bucket: string | null;
   readonly s3: S3Settings;
   readonly task: ResolvedTask;
-  readonly backend: { readonly kind: BackendKind };
+  readonly backend: BackendSpec;
   readonly policy: string;
   /** Fixed: `sizes` in turn, over and over. */
   readonly sizing: { readonly kind: "guided" } | { readonly kind: "fixed"; readonly sizes: readonly number[] };

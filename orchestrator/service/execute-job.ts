@@ -6,6 +6,7 @@ import type { Backend } from "../backends/types.ts";
 import { openSource } from "../inputs/open-source.ts";
 import type { ItemSource } from "../inputs/types.ts";
 import { prepareArtifacts, type PreparedArtifacts } from "../jobs/artifacts.ts";
+import { readsLocalPaths } from "../jobs/resolve-backend.ts";
 import { taskManagerEnvironment } from "../jobs/references.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import type { Cost } from "../observe/cost.ts";
@@ -83,7 +84,7 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
   const startedAt = new Date();
   const startedMs = performance.now();
   const prepared = await prepareArtifacts(job, { cacheDir: options.cacheDir });
-  const backend = await service.backend(job.backend.kind);
+  const backend = await service.backend(job.backend);
   const plan = planOf(job, backend, randomBytes(4).readUInt32LE());
   const source = await openSource(job.input, {
     baseDir: job.baseDir,
@@ -91,6 +92,7 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
     s3: job.s3,
     stdin: options.stdin,
     itemKind: job.task.kind === "inference" ? "image" : "value",
+    localPaths: readsLocalPaths(job.backend),
   });
   const cost = createRunCost(job, backend, service.metering);
   const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });

@@ -1,5 +1,5 @@
 import type { HostGrant, HostReport } from "../../task-manager/protocol.ts";
-import { AdaptiveLimit } from "./adaptive-limit.ts";
+import { AdaptiveLimit } from "../scheduler/adaptive-limit.ts";
 import { divided, dividedWhole, steady } from "./host-shares.ts";
 
 /** Downloads at once of one host, over all Task Managers, before anything is known of it. */

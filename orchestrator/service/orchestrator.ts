@@ -3,7 +3,7 @@ import { SplitrunError } from "../errors.ts";
 import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { backendNames, type BackendName } from "../jobs/names.ts";
 import { nearestName } from "../jobs/nearest-name.ts";
-import type { Job } from "../jobs/schema.ts";
+import type { Job, LambdaBackend } from "../jobs/schema.ts";
 import type { RunResult } from "./execute-job.ts";
 import { JobQueue } from "./job-queue.ts";
 import type { Offer } from "./prepare-job.ts";
@@ -12,13 +12,16 @@ import type { RunJobOptions } from "./run-job.ts";
 import { createService } from "./service.ts";
 
 export interface OrchestratorOptions {
-  /** Where jobs may run; a job that names another backend is refused, one that names none gets the first. @default all */
-  readonly backends?: readonly (BackendName | { readonly kind: BackendName })[];
+  /**
+   * Where jobs may run; a job that names another backend is refused, one that names none gets the first. What is said of
+   * `lambda` here holds for jobs that say no more of it than its name. @default all but lambda
+   */
+  readonly backends?: readonly (BackendName | { readonly kind: Exclude<BackendName, "lambda"> } | LambdaBackend)[];
   /** Policy of the jobs that name none. @default "guided" */
   readonly policy?: Job["policy"];
   /** Jobs that run together; the others wait, by priority and then in order. @default 8 */
   readonly maxJobs?: number;
-  /** Task Managers at once, over all jobs, those included that start or end. @default a Task Manager a core */
+  /** Task Managers at once, over all jobs, those included that start or end. @default a Task Manager a core; with lambda among the backends 1000 */
   readonly maxTaskManagers?: number;
 }
 
@@ -33,6 +36,8 @@ export interface Orchestrator {
 }
 
 const maxJobsDefault = 8;
+/** The quota that most accounts have. */
+const lambdaTaskManagersDefault = 1_000;
 const backendsDefault: Offer["backends"] = ["local", "auto", "sequential"];
 const backendsAllowed = `allowed: a list of ${backendNames.join(", ")}`;
 const wholeMax = 1_000_000;
@@ -50,7 +55,7 @@ const wholeMax = 1_000_000;
  * @throws SplitrunError for an option that is wrong
  */
 export function createOrchestrator(options: OrchestratorOptions = {}): Orchestrator {
-  const { backends, policy, maxJobs, maxTaskManagers } = complete(options);
+  const { backends, lambda, policy, maxJobs, maxTaskManagers } = complete(options);
   const cacheDir = defaultCacheDir(process.env);
   const service = createService({ taskManagersMax: maxTaskManagers, cacheDir });
   const queue = new JobQueue(maxJobs);
@@ -61,7 +66,7 @@ export function createOrchestrator(options: OrchestratorOptions = {}): Orchestra
     queue,
     cacheDir,
     // Where nothing was said, the machine's own limits hold.
-    offer: { backends, policy, taskManagersMax: options.maxTaskManagers ?? null },
+    offer: { backends, lambda, policy, taskManagersMax: options.maxTaskManagers ?? null },
   };
   let numbers = 0;
 
@@ -89,6 +94,7 @@ export function createOrchestrator(options: OrchestratorOptions = {}): Orchestra
 
 interface CompleteOptions {
   readonly backends: Offer["backends"];
+  readonly lambda: LambdaBackend | null;
   readonly policy: Job["policy"];
   readonly maxJobs: number;
   readonly maxTaskManagers: number;
@@ -96,11 +102,13 @@ interface CompleteOptions {
 
 function complete(options: OrchestratorOptions): CompleteOptions {
   refuseUnknown(options);
+  const backends = backendsOf(options.backends ?? backendsDefault);
   return {
-    backends: backendsOf(options.backends ?? backendsDefault),
+    backends,
+    lambda: (options.backends ?? []).find(isLambda) ?? null,
     policy: options.policy,
     maxJobs: wholeNumber("maxJobs", options.maxJobs ?? maxJobsDefault),
-    maxTaskManagers: wholeNumber("maxTaskManagers", options.maxTaskManagers ?? availableParallelism()),
+    maxTaskManagers: wholeNumber("maxTaskManagers", options.maxTaskManagers ?? (backends.includes("lambda") ? lambdaTaskManagersDefault : availableParallelism())),
   };
 }
 
@@ -113,7 +121,7 @@ function refuseUnknown(options: OrchestratorOptions): void {
     if (optionNames.includes(name)) continue;
     if (lambdaOptions.includes(name)) {
       if (value === undefined || value === null || value === false) continue;
-      throw wrong(name, value, `belongs to the lambda backend, which is not built yet; leave it out`);
+      throw wrong(name, value, `is not built yet; leave it out`);
     }
     const meant = nearestName(name, optionNames);
     throw wrong(name, value, `is no option${meant === null ? "" : `; did you mean ${meant}?`}; there are ${optionNames.join(", ")}`);
@@ -131,6 +139,10 @@ function backendOf(given: unknown): BackendName {
   const name = backendNames.find((known) => known === kind);
   if (name === undefined) throw wrong("backends", given, `${JSON.stringify(given)} is no backend, or not built yet; ${backendsAllowed}`);
   return name;
+}
+
+function isLambda(given: unknown): given is LambdaBackend {
+  return typeof given === "object" && given !== null && "kind" in given && given.kind === "lambda";
 }
 
 function wholeNumber(field: string, value: unknown): number {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import path from "node:path";
 import type { TaskManagerMessage } from "../../task-manager/protocol.ts";
-import type { Backend, ExitInfo } from "../backends/types.ts";
+import type { ArtifactFiles, Backend, ExitInfo } from "../backends/types.ts";
 import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
 import type { ItemMessage, Pool, PoolListener } from "../run/pool.ts";
@@ -9,7 +9,7 @@ import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
 import type { Account, Metering } from "./metering.ts";
 import type { HostLimits } from "./host-budgets.ts";
 import { startHostManners } from "./host-manners.ts";
-import { DiedError, exitText, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
+import { DiedError, exitText, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
 import { createStock, NotWantedError, type StockedTaskManager } from "./stock.ts";
 import { Turns, type Contender } from "./turns.ts";
 
@@ -391,9 +391,19 @@ function heldBy({ members, launching, warm }: RunState): number {
   return held;
 }
 
+const backendNumbers = new WeakMap<Backend, number>();
+let backends = 0;
+
+/** Two of the same name may be of different functions or accounts. */
+function numberOf(backend: Backend): number {
+  const number = backendNumbers.get(backend) ?? backends++;
+  backendNumbers.set(backend, number);
+  return number;
+}
+
 /** In memory only: settings hold secrets. */
 function keyOf({ backend, settings }: RunNeeds): string {
-  return createHash("sha256").update(JSON.stringify([backend.name, settings])).digest("hex");
+  return createHash("sha256").update(JSON.stringify([numberOf(backend), settings])).digest("hex");
 }
 
 /** As the run numbers its assignments; null: about none of its own. */

@@ -8,7 +8,7 @@ import { loadJob, type JobOverrides, type LoadedJob } from "../jobs/load.ts";
 import type { BackendName } from "../jobs/names.ts";
 import { needsCount } from "../jobs/policies.ts";
 import { resolveInputOf, resolveJob, s3SettingsOf, type Resolution } from "../jobs/resolve.ts";
-import type { Job } from "../jobs/schema.ts";
+import type { Job, LambdaBackend } from "../jobs/schema.ts";
 import type { InputSpec } from "../jobs/types.ts";
 import { twice } from "./spool.ts";
 
@@ -23,6 +23,8 @@ export interface PreparedJob extends Resolution {
 export interface Offer {
   /** Where they may run; one that does not say where gets the first. */
   readonly backends: readonly [BackendName, ...BackendName[]];
+  /** Of backend lambda, where a job says no more than its name; null: the defaults. */
+  readonly lambda: LambdaBackend | null;
   /** Of those that name none; undefined: the default. */
   readonly policy: Job["policy"];
   /** Most Task Managers of one; null: what its backend can have. */
@@ -53,21 +55,22 @@ export async function prepareJob(source: unknown, overrides: JobOverrides, prepa
   };
   if (!needsCount(job.policy)) return { ...(await resolveJob(job, { ...options, items: null })), stdin };
   const input = await resolveInputOf(job, { baseDir });
-  const reading = { baseDir, bucket: job.bucket ?? null, s3: s3SettingsOf(job), stdin, itemKind: job.task.kind === "inference" ? "image" : "value" } as const;
+  const reading = { baseDir, bucket: job.bucket ?? null, s3: s3SettingsOf(job), stdin, itemKind: job.task.kind === "inference" ? "image" : "value", localPaths: true } as const;
   if (input.from !== "-") return { ...(await resolveJob(job, { ...options, items: await countItems(input, reading) })), stdin };
   const [counted, kept] = await twice(stdin);
   const items = await countByReading(input, { ...reading, stdin: counted });
   return { ...(await resolveJob(job, { ...options, items })), stdin: kept };
 }
 
-function asOffered(loaded: LoadedJob, { backends, policy }: Offer): LoadedJob {
+function asOffered(loaded: LoadedJob, { backends, lambda, policy }: Offer): LoadedJob {
   const { job, origins } = loaded;
-  const backend = typeof job.backend === "object" ? job.backend.kind : (job.backend ?? backends[0]);
-  if (!backends.includes(backend)) throw notOffered(backend, backends);
+  const kind = typeof job.backend === "object" ? job.backend.kind : (job.backend ?? backends[0]);
+  if (!backends.includes(kind)) throw notOffered(kind, backends);
+  const backend = typeof job.backend === "object" ? job.backend : kind === "lambda" && lambda !== null ? lambda : kind;
   const said = "the orchestrator";
   return {
     ...loaded,
-    job: { backend, ...(policy === undefined ? {} : { policy }), ...job },
+    job: { ...(policy === undefined ? {} : { policy }), ...job, backend },
     origins: { ...(job.backend === undefined ? { "backend.kind": said } : {}), ...(job.policy === undefined && policy !== undefined ? { policy: said } : {}), ...origins },
   };
 }

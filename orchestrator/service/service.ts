@@ -1,6 +1,6 @@
 import { createBackend } from "../backends/create-backend.ts";
 import type { Backend } from "../backends/types.ts";
-import type { BackendKind } from "../jobs/types.ts";
+import type { BackendSpec } from "../jobs/types.ts";
 import { createMetering, type Metering } from "./metering.ts";
 import { createPool, type ServicePool } from "./pool.ts";
 
@@ -11,7 +11,8 @@ const keptMs = 30_000;
 export interface Service {
   readonly pool: ServicePool;
   readonly metering: Metering;
-  backend(kind: BackendKind): Promise<Backend>;
+  /** The same for the same; what could not be created may be tried again. */
+  backend(spec: BackendSpec): Promise<Backend>;
   /** Ends all Task Managers; the jobs must have ended. */
   close(): Promise<void>;
 }
@@ -26,15 +27,17 @@ export interface ServiceOptions {
 export function createService({ taskManagersMax, cacheDir }: ServiceOptions): Service {
   const metering = createMetering();
   const pool = createPool({ taskManagersMax, keptMs, metering });
-  const backends = new Map<BackendKind, Promise<Backend>>();
+  const backends = new Map<string, Promise<Backend>>();
   return {
     pool,
     metering,
-    backend(kind) {
-      const known = backends.get(kind);
+    backend(spec) {
+      const key = JSON.stringify(spec);
+      const known = backends.get(key);
       if (known !== undefined) return known;
-      const created = createBackend(kind, { artifactDirectory: cacheDir, taskManagersMax });
-      backends.set(kind, created);
+      const created = createBackend(spec, { artifactDirectory: cacheDir, taskManagersMax });
+      backends.set(key, created);
+      created.catch(() => backends.delete(key));
       return created;
     },
     async close() {

@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import type { FaultSpec, OrchestratorMessage, TaskSpec, TensorShape } from "../../task-manager/protocol.ts";
 import { protocolVersion } from "../../task-manager/protocol.ts";
-import type { Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
+import type { ArtifactFiles, Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
 import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
 
@@ -19,9 +19,6 @@ export interface TaskManagerSettings {
   readonly itemTimeoutMs: number;
   readonly faults: FaultSpec | null;
 }
-
-/** Local files of the task's artifacts by sha256. */
-export type ArtifactFiles = ReadonlyMap<string, { readonly path: string }>;
 
 export interface ReadyTaskManager {
   readonly lanes: number;
@@ -63,7 +60,7 @@ export function becomeReady({ name, backend, launched, settings, artifacts, log 
       void backend.stop(launched);
       reject(error);
     };
-    void launched.exited.then((exit) => fail(new DiedError(`${name} ended while it started (${exitText(exit)})`)));
+    void launched.exited.then((exit) => fail(exit.refusal ?? new DiedError(`${name} ended while it started (${exitText(exit)})`)));
     channel.onMessage((message) => {
       if (settled) return;
       switch (message.kind) {
@@ -89,7 +86,8 @@ export function becomeReady({ name, backend, launched, settings, artifacts, log 
   });
 }
 
-export function exitText({ exitCode, signal }: ExitInfo): string {
+export function exitText({ exitCode, signal, message }: ExitInfo): string {
+  if (message !== undefined) return message;
   if (signal === "SIGKILL") return "killed by SIGKILL, as the kernel does when memory runs out";
   return signal === null ? `exit code ${exitCode}` : `killed by ${signal}`;
 }

@@ -1,7 +1,7 @@
 import type { OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
-import type { Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
+import type { ArtifactFiles, Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
 import type { HostManners } from "./host-manners.ts";
-import { becomeReady, DiedError, type ArtifactFiles, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
+import { becomeReady, DiedError, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
 
 /** One that was given back may still have to say that it is idle, or end what nobody wants any more: worth a wait, a short one. */
 const settlingMs = 1_000;
@@ -179,9 +179,9 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
     return enlist({ name, ready, launched, backend, key: wanted.key, heartbeatMs: settings.heartbeatMs });
   }
 
-  async function launch({ backend, settings, logPath }: Wanted, name: string): Promise<LaunchedTaskManager> {
+  async function launch({ backend, settings, artifacts, logPath }: Wanted, name: string): Promise<LaunchedTaskManager> {
     try {
-      return await backend.launch({ name, env: settings.env, logPath: logPath(name), maxRamMb: settings.maxRamMb });
+      return await backend.launch({ name, env: settings.env, logPath: logPath(name), maxRamMb: settings.maxRamMb, artifacts });
     } catch (error) {
       freePlace();
       throw error;

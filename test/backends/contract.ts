@@ -14,6 +14,8 @@ export interface ContractGaps {
   readonly isolation?: string;
   /** Each Task Manager has a folder and an environment of its own. */
   readonly ownFolder?: string;
+  /** What was handed out can be had back or called off. */
+  readonly wayBack?: string;
 }
 
 interface Heard {
@@ -45,16 +47,17 @@ export default async (item, context) => {
 `;
 
 /** Every backend keeps this contract. */
-export function backendContract(name: string, create: (options: { readonly artifactDirectory: string }) => Backend, gaps: ContractGaps = {}): void {
+export function backendContract(name: string, create: (options: { readonly artifactDirectory: string }) => Backend | Promise<Backend>, gaps: ContractGaps = {}): void {
   // What cannot be had is not a test left out: it is named by one of the last tests, with its reason.
   const leaveOut = () => undefined;
   const isolated = gaps.isolation === undefined ? test : leaveOut;
   const ownFolder = gaps.ownFolder === undefined ? test : leaveOut;
+  const wayBack = gaps.wayBack === undefined ? test : leaveOut;
 
   async function start(options: { readonly itemTimeoutMs?: number; readonly threads?: number } = {}): Promise<Heard> {
     const folder = await temporaryFolder(onTestFinished);
     const fixture = await functionTask(folder, source, { threads: options.threads ?? 1 });
-    return listen(open(create({ artifactDirectory: path.join(folder, "cache") }), fixture, options.itemTimeoutMs ?? 60_000));
+    return listen(open(await create({ artifactDirectory: path.join(folder, "cache") }), fixture, options.itemTimeoutMs ?? 60_000));
   }
 
   describe(`the ${name} backend`, () => {
@@ -72,7 +75,7 @@ export function backendContract(name: string, create: (options: { readonly artif
     });
 
     test("two Task Managers work side by side", async () => {
-      if (create({ artifactDirectory: "unused" }).taskManagersMax < 2) return expect(gaps.isolation).toBeDefined();
+      if ((await create({ artifactDirectory: "unused" })).taskManagersMax < 2) return expect(gaps.isolation).toBeDefined();
       const heard = await start();
       heard.pool.launch(1);
       heard.pool.launch(2);
@@ -120,7 +123,7 @@ export function backendContract(name: string, create: (options: { readonly artif
       expect(heard.messages.find(({ kind }) => kind === "idle")).toMatchObject({ held: [] });
     });
 
-    test("gives back what is not begun when asked to end, and ends", async () => {
+    wayBack("gives back what is not begun when asked to end, and ends", async () => {
       const heard = await start();
       heard.pool.launch(1);
       await heard.until(() => heard.joined.length === 1);
@@ -133,7 +136,7 @@ export function backendContract(name: string, create: (options: { readonly artif
       expect(heard.losses[0]?.exitCode).toBe(0);
     });
 
-    test("gives back the end of an assignment when it is reclaimed", async () => {
+    wayBack("gives back the end of an assignment when it is reclaimed", async () => {
       const heard = await start();
       heard.pool.launch(1);
       await heard.until(() => heard.joined.length === 1);
@@ -144,7 +147,7 @@ export function backendContract(name: string, create: (options: { readonly artif
       expect(returned).toMatchObject({ cause: "RECLAIMED", items: [10, 40] });
     });
 
-    test("says nothing more of an assignment that was cancelled", async () => {
+    wayBack("says nothing more of an assignment that was cancelled", async () => {
       const heard = await start();
       heard.pool.launch(1);
       await heard.until(() => heard.joined.length === 1);
@@ -237,7 +240,7 @@ export function backendContract(name: string, create: (options: { readonly artif
 
     test("a module without a default function is refused, naming the field", async () => {
       const folder = await temporaryFolder(onTestFinished);
-      const pool = open(create({ artifactDirectory: path.join(folder, "cache") }), await functionTask(folder, "export const wrong = 1;"), 1000);
+      const pool = open(await create({ artifactDirectory: path.join(folder, "cache") }), await functionTask(folder, "export const wrong = 1;"), 1000);
       await expect(pool.warm()).rejects.toMatchObject({ code: "MODULE_INVALID", field: "task.module" });
     });
 

@@ -24,7 +24,7 @@ export function specOf(from: InputSpec["from"], format: InputSpec["format"], res
 }
 
 export function optionsOf(rest: Partial<OpenSourceOptions> = {}): OpenSourceOptions {
-  return { baseDir: "/base", bucket: null, s3: { requesterPays: false, forcePathStyle: null }, stdin: Readable.from([]), itemKind: "value", ...rest };
+  return { baseDir: "/base", bucket: null, s3: { requesterPays: false, forcePathStyle: null }, stdin: Readable.from([]), itemKind: "value", localPaths: true, ...rest };
 }
 
 export async function readAll(source: ItemSource, count = 1000): Promise<readonly SourceItem[]> {

@@ -51,7 +51,7 @@ describe("several jobs in one process", () => {
     };
     expect(refusal({ maxTaskManager: 3 })).toMatchObject({ code: "ORCHESTRATOR_INVALID", field: "maxTaskManager", message: expect.stringContaining("did you mean maxTaskManagers?") as string });
     expect(refusal({ maxJobs: 0 })).toMatchObject({ field: "maxJobs", message: expect.stringContaining("a whole number from 1") as string });
-    expect(refusal({ backends: ["lambda"] })).toMatchObject({ field: "backends", message: expect.stringContaining("not built yet") as string });
+    expect(refusal({ backends: ["slurm"] })).toMatchObject({ field: "backends", message: expect.stringContaining("not built yet") as string });
     expect(refusal({ backends: [] })).toMatchObject({ field: "backends" });
     expect(refusal({ runtime: { name: "mine", memoryMb: 2048 } })).toMatchObject({ field: "runtime", message: expect.stringContaining("not built yet; leave it out") as string });
     expect(refusal({ initialize: true })).toMatchObject({ field: "initialize" });

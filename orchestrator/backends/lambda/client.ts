@@ -98,7 +98,7 @@ const tooLarge = refused("LAMBDA_TOO_LARGE", "the request is above the 6 MB that
 const noStreaming = refused("LAMBDA_NO_STREAMING", "responses cannot be streamed here", "set backend.buffered: true");
 const server = unknown("LAMBDA_SERVER", "Lambda failed");
 const timeout = unknown("LAMBDA_TIMEOUT", "nothing came in time");
-const unreachable = unknown("LAMBDA_UNREACHABLE", "Lambda cannot be reached", "look at the network, and at AWS_REGION and AWS_ENDPOINT_URL_LAMBDA");
+const unreachable = notNow("LAMBDA_UNREACHABLE", "Lambda cannot be reached", "look at the network, and at AWS_REGION and AWS_ENDPOINT_URL_LAMBDA");
 const cut = unknown("LAMBDA_CUT", "the connection to Lambda was cut");
 
 /** https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html, and the SDK's own. */

@@ -1,0 +1,186 @@
+import type * as Sdk from "@aws-sdk/client-lambda";
+import { lambdaLine, type LambdaLine } from "../../../task-manager/protocol.ts";
+import { classify, functionFailure, type FunctionFailure, type LambdaFailure, type LambdaSdk } from "./client.ts";
+
+/** A line longer than this is no message: an item's result has 8 MB at most. */
+const lineBytesMax = 32 * 2 ** 20;
+const newline = 0x0a;
+
+export interface InvocationTarget {
+  readonly functionName: string;
+  readonly qualifier: string;
+}
+
+export interface Invocation {
+  readonly target: InvocationTarget;
+  /** JSON. */
+  readonly payload: string;
+  /** The answer is read at its end. */
+  readonly buffered: boolean;
+  /** Without a byte before the first line, and between two. */
+  readonly firstMs: number;
+  readonly silentMs: number;
+  readonly signal: AbortSignal;
+  onLine(line: LambdaLine): void;
+}
+
+/** `log`: the end of what the function wrote to its log, where Lambda sent it along; null: it did not. */
+export type InvocationEnd =
+  | { readonly kind: "answered"; readonly requestId: string | null; readonly log: string | null }
+  | { readonly kind: "failed"; readonly requestId: string | null; readonly log: string | null; readonly failure: FunctionFailure }
+  /** Lambda did not run it, or nobody knows whether it did (`failure.didNotRun`), or what of it came was cut off. */
+  | { readonly kind: "refused" | "cut"; readonly requestId: string | null; readonly log: null; readonly failure: LambdaFailure };
+
+export interface Invoker {
+  /** Never rejects. */
+  invoke(invocation: Invocation): Promise<InvocationEnd>;
+}
+
+/** Reads the text of a response that was too large for an answer. */
+export type ReadSpilled = (place: { readonly bucket: string; readonly key: string; readonly bytes: number }) => Promise<Buffer>;
+
+export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpilled: ReadSpilled): Invoker {
+  async function streamed(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
+    const answer = await client.send(new sdk.InvokeWithResponseStreamCommand(inputOf(invocation)), { abortSignal: watch.signal });
+    const requestId = answer.$metadata.requestId ?? null;
+    const lines = new Lines(invocation.onLine);
+    try {
+      for await (const { PayloadChunk, InvokeComplete } of answer.EventStream ?? []) {
+        watch.heard();
+        if (PayloadChunk?.Payload !== undefined) lines.add(PayloadChunk.Payload);
+        if (InvokeComplete === undefined) continue;
+        const log = decoded(InvokeComplete.LogResult);
+        if (InvokeComplete.ErrorCode === undefined) return { kind: "answered", requestId, log };
+        return { kind: "failed", requestId, log, failure: functionFailure(InvokeComplete.ErrorCode, InvokeComplete.ErrorDetails ?? "") };
+      }
+      return { kind: "cut", requestId, log: null, failure: classify(new Error("premature close: the stream has no end")) };
+    } catch (error) {
+      return { kind: "cut", requestId, log: null, failure: watch.failureOf(error) };
+    }
+  }
+
+  async function atItsEnd(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
+    const answer = await client.send(new sdk.InvokeCommand(inputOf(invocation)), { abortSignal: watch.signal });
+    const requestId = answer.$metadata.requestId ?? null;
+    const log = decoded(answer.LogResult);
+    const payload = Buffer.from(answer.Payload ?? []);
+    if (answer.FunctionError !== undefined) return { kind: "failed", requestId, log, failure: functionFailure(answer.FunctionError, payload.toString()) };
+    const spilled: Promise<Buffer>[] = [];
+    const kept: LambdaLine[] = [];
+    new Lines((line) => {
+      if (line.kind === "spilled") spilled.push(readSpilled(line));
+      else kept.push(line);
+    }).add(textOf(payload));
+    // What was put aside came before what was not.
+    const large = new Lines(invocation.onLine);
+    for (const bytes of await Promise.all(spilled)) large.add(bytes);
+    kept.forEach(invocation.onLine);
+    return { kind: "answered", requestId, log };
+  }
+
+  return {
+    async invoke(invocation) {
+      const watch = new Watch(invocation);
+      try {
+        return await (invocation.buffered ? atItsEnd : streamed)(invocation, watch);
+      } catch (error) {
+        const failure = watch.failureOf(error);
+        return { kind: failure.didNotRun ? "refused" : "cut", requestId: null, log: null, failure };
+      } finally {
+        watch.close();
+      }
+    },
+  };
+}
+
+function inputOf({ target: { functionName, qualifier }, payload }: Invocation) {
+  return { FunctionName: functionName, Qualifier: qualifier, InvocationType: "RequestResponse", LogType: "Tail", Payload: Buffer.from(payload) } as const;
+}
+
+function decoded(log: string | undefined): string | null {
+  return log === undefined ? null : Buffer.from(log, "base64").toString();
+}
+
+/** A handler that cannot stream answers with its lines as a JSON text. */
+function textOf(payload: Buffer): Buffer {
+  return payload[0] === 0x22 ? Buffer.from(JSON.parse(payload.toString()) as string) : payload;
+}
+
+/** Ends a request that says nothing for too long: a dead connection may look like a busy function for ever. */
+class Watch {
+  readonly #controller = new AbortController();
+  readonly #invocation: Invocation;
+  #timer: NodeJS.Timeout;
+  #silentForMs: number | null = null;
+
+  constructor(invocation: Invocation) {
+    this.#invocation = invocation;
+    this.#timer = this.#after(invocation.firstMs);
+    if (invocation.signal.aborted) this.#controller.abort();
+    invocation.signal.addEventListener("abort", this.#abort, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  heard(): void {
+    clearTimeout(this.#timer);
+    this.#timer = this.#after(this.#invocation.silentMs);
+  }
+
+  failureOf(error: unknown): LambdaFailure {
+    const failure = classify(error);
+    if (this.#silentForMs === null) return failure;
+    return { ...failure, code: "LAMBDA_TIMEOUT", retryable: true, didNotRun: false, message: `the function was not heard of for ${Math.round(this.#silentForMs / 1000)} s` };
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#invocation.signal.removeEventListener("abort", this.#abort);
+  }
+
+  readonly #abort = () => this.#controller.abort();
+
+  #after(ms: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#silentForMs = ms;
+      this.#controller.abort();
+    }, ms);
+  }
+}
+
+/** Cuts bytes into lines, and lines into messages. */
+class Lines {
+  readonly #onLine: (line: LambdaLine) => void;
+  #rest: Uint8Array[] = [];
+  #restBytes = 0;
+
+  constructor(onLine: (line: LambdaLine) => void) {
+    this.#onLine = onLine;
+  }
+
+  /** @throws Error when it is no message */
+  add(bytes: Uint8Array): void {
+    let start = 0;
+    for (let end = bytes.indexOf(newline); end !== -1; end = bytes.indexOf(newline, start)) {
+      this.#take(bytes.subarray(start, end));
+      start = end + 1;
+    }
+    if (start === bytes.length) return;
+    this.#rest.push(bytes.subarray(start));
+    this.#restBytes += bytes.length - start;
+    if (this.#restBytes > lineBytesMax) throw new Error(`a line of more than ${lineBytesMax} bytes came from the function`);
+  }
+
+  #take(bytes: Uint8Array): void {
+    const whole = this.#rest.length === 0 ? bytes : Buffer.concat([...this.#rest, bytes]);
+    this.#rest = [];
+    this.#restBytes = 0;
+    if (whole.length === 0) return;
+    const text = Buffer.from(whole.buffer, whole.byteOffset, whole.byteLength).toString();
+    const parsed = lambdaLine.safeParse(JSON.parse(text));
+    if (!parsed.success) throw new Error("the function answered with something that is no message of a Task Manager");
+    this.#onLine(parsed.data);
+  }
+}

@@ -1,0 +1,93 @@
+import { randomUUID } from "node:crypto";
+import { createS3Client, type S3Client } from "../../../task-manager/s3-client.ts";
+import type { LambdaSpec } from "../../jobs/types.ts";
+import { LaunchError, type Backend, type LaunchedTaskManager } from "../types.ts";
+import { createArtifactSource, placeOf } from "./artifacts.ts";
+import { lambdaClient, lambdaError, lambdaSdk } from "./client.ts";
+import { forceColdStart } from "./cold-start.ts";
+import { Gate } from "./gate.ts";
+import { createInvoker } from "./invoke.ts";
+import { startSlot, type Slot, type SlotParts } from "./slot.ts";
+import { createUsageMeter } from "./usage-meter.ts";
+import { keepWarm } from "./warm-keeper.ts";
+
+const s3Retries = { attemptsMax: 4, pauseMs: 100, pauseMsMax: 5_000 } as const;
+const s3SocketsMax = 16;
+
+export interface LambdaBackendOptions {
+  readonly settings: LambdaSpec;
+  readonly taskManagersMax: number;
+}
+
+/**
+ * Task Managers as invocations of a function: what they are told goes out in requests, what they say comes back in the
+ * responses. Nothing has to reach this machine.
+ * @throws SplitrunError where credentials or region are not found, or the function cannot be updated
+ */
+export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackendOptions): Promise<Backend> {
+  const sdk = await lambdaSdk();
+  const client = await lambdaClient({ region: settings.region, maxInFlight: taskManagersMax });
+  const region = await client.config.region().catch((error: unknown) => Promise.reject(lambdaError(error, "backend lambda")));
+  const target = { functionName: settings.functionName, qualifier: settings.qualifier };
+  if (settings.forceColdStart) {
+    const manager = await lambdaClient({ region: settings.region, maxInFlight: 1, maxAttempts: 4 });
+    await forceColdStart(sdk, manager, target)
+      .catch((error: unknown) => Promise.reject(lambdaError(error, `backend.forceColdStart: ${settings.functionName} could not be updated`)))
+      .finally(() => manager.destroy());
+  }
+  let s3: S3Client | undefined;
+  const staging = () =>
+    (s3 ??= createS3Client({
+      region: null, profile: null, endpoint: null, forcePathStyle: null, checksums: null, requesterPays: false, encryption: null,
+      retries: s3Retries, socketsMax: s3SocketsMax, connectTimeoutMs: 5_000, idleTimeoutMs: 20_000,
+    }));
+  const invoker = createInvoker(sdk, client, async ({ bucket, key, bytes }) => {
+    const content = await staging().get({ bucket, key }, { maxBytes: bytes });
+    void staging().delete(bucket, [key]).catch(() => undefined);
+    return content.bytes;
+  });
+  const meter = createUsageMeter({ region, now: () => Date.now() });
+  const gate = new Gate({ max: taskManagersMax, now: () => performance.now(), random: Math.random });
+  const stagingPlace = settings.stagingBucket === null ? null : placeOf(settings.stagingBucket);
+  const parts: SlotParts = {
+    settings,
+    invoker,
+    gate,
+    meter,
+    artifacts: createArtifactSource(settings.stagingBucket, staging),
+    spillPlace: () => (stagingPlace === null ? null : { bucket: stagingPlace.bucket, key: `${stagingPlace.key}splitrun-responses/${randomUUID()}.ndjson` }),
+    streams: true,
+  };
+  const slots = new Map<LaunchedTaskManager, Slot>();
+  const stopKeepingWarm = settings.keepWarm === null ? null : keepWarm({ target, invoker, meter, ...settings.keepWarm, busy: () => gate.inFlight });
+
+  return {
+    name: "lambda",
+    supports: { prefetch: false, reclaim: false, cancel: false },
+    meter,
+    taskManagersMax,
+
+    async launch(spec) {
+      // One more would only wait for those that are there.
+      if (gate.isCrowded && slots.size >= gate.max) {
+        throw new LaunchError(`Lambda takes ${gate.max} invocations at once now, and there are ${slots.size} Task Managers`, { reason: "throttled" });
+      }
+      const slot = startSlot(spec, parts);
+      slots.set(slot, slot);
+      void slot.exited.then(() => slots.delete(slot));
+      return slot;
+    },
+
+    async stop(launched) {
+      slots.get(launched)?.abandon();
+      await launched.exited;
+    },
+
+    async close() {
+      for (const slot of [...slots.values()]) slot.abandon();
+      stopKeepingWarm?.();
+      client.destroy();
+      s3?.close();
+    },
+  };
+}

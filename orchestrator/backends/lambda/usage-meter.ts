@@ -1,0 +1,72 @@
+import type { LambdaMessage } from "../../../task-manager/protocol.ts";
+import type { Meter, Usage, UsageInFlight } from "../types.ts";
+import { parseReport } from "./report.ts";
+
+type Began = Extract<LambdaMessage, { kind: "invocation-began" }>;
+type Ended = Extract<LambdaMessage, { kind: "invocation-ended" }>;
+type Facts = Pick<Usage, "memoryMb" | "ephemeralMb" | "architecture" | "region">;
+
+/** Until a function has said what it is. */
+const factsUnknown: Omit<Facts, "region"> = { memoryMb: 1769, ephemeralMb: 512, architecture: "x86_64" };
+/** From the last item begun to the end. */
+const endMs = 10_000;
+
+/** One invocation that was sent off. */
+export interface MeteredInvocation {
+  began(line: Began): void;
+  ended(line: Ended): void;
+  /** `abandoned`: it goes on, and nobody reads what it says. Nothing is to be paid where it did not run. */
+  over(how: { readonly requestId: string | null; readonly log: string | null; readonly ran: boolean; readonly abandoned: boolean }): void;
+}
+
+export interface UsageMeter extends Meter {
+  start(about: { readonly taskManager: string | null; readonly functionName: string; readonly beginWithinMs: number }): MeteredInvocation;
+}
+
+/** What invocations cost in time: as Lambda reports it where the report came along, else by what was seen of them. */
+export function createUsageMeter({ region, now }: { readonly region: string; readonly now: () => number }): UsageMeter {
+  const listeners: ((usage: Usage) => void)[] = [];
+  const running = new Set<UsageInFlight>();
+  const factsByFunction = new Map<string, Facts>();
+
+  return {
+    onUsage: (listener) => void listeners.push(listener),
+    inFlight: () => [...running],
+    start({ taskManager, functionName, beginWithinMs }) {
+      const startedMs = now();
+      const inFlightOf = (remainingMs: number): UsageInFlight => ({
+        taskManager, startedMs, notAfterMs: startedMs + Math.min(remainingMs, beginWithinMs + endMs), ...(factsByFunction.get(functionName) ?? { ...factsUnknown, region }),
+      });
+      let inFlight = inFlightOf(Infinity);
+      let began: Began | null = null;
+      let ended: Ended | null = null;
+      running.add(inFlight);
+      return {
+        began(line) {
+          began = line;
+          const { memoryMb, ephemeralMb, architecture } = line;
+          factsByFunction.set(functionName, { memoryMb, ephemeralMb, architecture, region: line.region === "" ? region : line.region });
+          running.delete(inFlight);
+          inFlight = inFlightOf(now() - startedMs + line.remainingMs);
+          running.add(inFlight);
+        },
+        ended: (line) => void (ended = line),
+        over({ requestId, log, ran, abandoned }) {
+          running.delete(inFlight);
+          if (!ran) return;
+          const report = log === null ? null : parseReport(log);
+          const initMs = report?.initMs ?? began?.initMs ?? null;
+          const untilMs = abandoned ? inFlight.notAfterMs : now();
+          const seenMs = ended === null ? untilMs - startedMs : ended.durationMs + (initMs ?? 0);
+          const { memoryMb, ephemeralMb, architecture, region: where } = inFlight;
+          const usage: Usage = {
+            taskManager, requestId, invocations: 1, billedMs: report?.billedMs ?? Math.ceil(seenMs), memoryMb: report?.memoryMb ?? memoryMb, ephemeralMb,
+            architecture, region: where, initMs, maxMemoryMb: report?.maxMemoryMb ?? (ended === null ? null : Math.ceil((ended.rssMb * 1e6) / 2 ** 20)),
+            source: report === null ? "computed" : "report", wasted: abandoned,
+          };
+          for (const listener of listeners) listener(usage);
+        },
+      };
+    },
+  };
+}
