@@ -99,6 +99,8 @@ export class Assignment {
   #missingCount: number;
   #begun: Bits | null = null;
   #begunMissing = 0;
+  /** The last in order that its holder has begun. */
+  #lastBegun = -1;
   #missingWeight: number;
   #begunLog: Begun[] = [];
   /** What is known of items beyond the usual weight, by ordinal; and the sum over those missing. */
@@ -134,6 +136,17 @@ export class Assignment {
     return this.#missingCount - this.#begunMissing;
   }
 
+  /** Those of them whose turn is over, so that they are being prepared: to others they would be new. */
+  get skipped(): number {
+    if (this.#begunMissing === this.#missingCount) return 0;
+    let missing = 0;
+    for (const { first, end, ordinal } of this.#pieces) {
+      if (first > this.#lastBegun) break;
+      missing += this.#missing.count(ordinal, ordinal + Math.min(end, this.#lastBegun + 1) - first);
+    }
+    return missing - this.#begunMissing;
+  }
+
   /** About what the missing items weigh. */
   get missingWeight(): number {
     return this.weights === null ? Math.max(0, this.#missingCount + this.#extraWeight) : this.#missingWeight;
@@ -164,6 +177,7 @@ export class Assignment {
     this.#begun ??= new Bits(this.count);
     this.#note({ atMs: nowMs, first, end });
     this.lastBegunMs = nowMs;
+    this.#lastBegun = Math.max(this.#lastBegun, end - 1);
     let count = 0;
     for (let at = this.#pieceAt(first); at < this.#pieces.length; at++) {
       const piece = this.#pieces[at];

@@ -24,7 +24,7 @@ const overdueMs = 1_000;
 /** Its holder has answered since, so that it is the item that is slow: elsewhere it would hardly be faster. */
 const overdueAliveMs = 7_000;
 /** Such copies may take this part of the work, at so much each. */
-const aliveCopyShare = 0.02;
+const aliveCopyShare = 0.018;
 const aliveCopyMs = 23_000;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
@@ -140,7 +140,8 @@ export class RemainderRule implements Speculation {
   #askAll(member: TaskManager, commands: SchedulerCommand[], nowMs: number): void {
     for (const assignment of member.assignments) {
       if (member.state === "draining" || assignment.reclaim !== null || assignment.exhausted || assignment.missing === assignment.shared) continue;
-      const items = assignment.missing - lanesKept(member);
+      const begun = member.assignments.reduce((sum, { missing, unbegun }) => sum + missing - unbegun, 0);
+      const items = assignment.missing - (begun > 0 ? skippedOf(member, assignment) : lanesKept(member, begun));
       if (items > 0) commands.push(this.#parts.assigner.reclaim(assignment, { items, whole: true, shares: [] }, nowMs));
     }
   }
@@ -189,7 +190,7 @@ export class RemainderRule implements Speculation {
       unbegun += mine;
       begun += assignment.missing - assignment.unbegun;
       weight += own === 0 ? 0 : (assignment.missingWeight * own) / assignment.missing;
-      if (assignment.reclaim === null && !assignment.exhausted) askable += mine;
+      if (assignment.reclaim === null && !assignment.exhausted) askable += Math.min(mine, assignment.unbegun - skippedOf(member, assignment));
       newsMs = Math.max(newsMs, assignment.lastBegunMs);
       suspect ||= this.#isSuspect(member, assignment, nowMs);
     }
@@ -204,7 +205,7 @@ export class RemainderRule implements Speculation {
     this.#lookBy(newsMs + stuckMs + 1, nowMs);
     suspect ||= begun > member.lanes && this.#owesReport(member, newsMs, nowMs);
     suspect ||= this.#owesHeartbeat(member, awakeSinceMs, nowMs);
-    const kept = stuck || suspect ? lanesKept(member) : 1;
+    const kept = stuck || suspect ? lanesKept(member, begun) : 1;
     const movable = Math.max(0, Math.min(askable, kept === 0 ? askable : unended - kept));
     // One that has lasted long will last as long again; where a mistake cannot be taken back, only once that is sure.
     const elapsedMs = this.#options.reclaim || stuck ? ageMs : itemMs / 2;
@@ -276,7 +277,8 @@ export class RemainderRule implements Speculation {
       if (left.length === 0) return;
       if (assignment.reclaim !== null || assignment.exhausted || assignment.unbegun === 0) continue;
       const wanted = Math.max(1, Math.round((scale * left.reduce((sum, { weight }) => sum + weight, 0)) / itemWeight));
-      const items = Math.min(wanted, assignment.unbegun);
+      const items = Math.min(wanted, assignment.unbegun - skippedOf(member, assignment));
+      if (items === 0) continue;
       const given = takeShares(left, items === wanted ? Infinity : (items * itemWeight) / scale);
       commands.push(this.#parts.assigner.reclaim(assignment, { items, whole: items >= assignment.unbegun, shares: given }, nowMs));
     }
@@ -389,11 +391,16 @@ export class RemainderRule implements Speculation {
 }
 
 /**
- * Where nothing ends, what is in several lanes and not begun is not waiting for the machine, but being downloaded: it
- * would have to start again elsewhere, and be no faster there.
+ * Where nothing ends and nothing is begun, what is in several lanes is not waiting for the machine, but being
+ * downloaded: it would have to start again elsewhere, and be no faster there.
  */
-function lanesKept({ lanes }: TaskManager): number {
-  return lanes > 1 ? lanes : 0;
+function lanesKept({ lanes }: TaskManager, begun: number): number {
+  return lanes > 1 && begun === 0 ? lanes : 0;
+}
+
+/** The same of those that others have overtaken in their lanes. */
+function skippedOf({ lanes }: TaskManager, assignment: Assignment): number {
+  return lanes > 1 ? assignment.skipped : 0;
 }
 
 /** Takes shares from the front until they make that weight; the last one may be cut. */

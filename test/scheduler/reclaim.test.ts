@@ -69,6 +69,32 @@ describe("when the input is used up", () => {
   });
 });
 
+describe("where several items are in flight at once", () => {
+  const lanes: Partial<SchedulerPlan> = { ...plan, sizing: { kind: "fixed", sizes: [10] } };
+
+  test("those that others have overtaken are being prepared, and stay where they are", () => {
+    const scheduler = startedScheduler({ items: 20, taskManagers: 2, lanes: 4, plan: lanes });
+    for (const item of [0, 1, 4, 5, 6]) scheduler.step(begun(1, 1, item, item + 1), 10 + item);
+    scheduler.step(ended(1, 1, 0, 2), 200);
+    const commands = [...scheduler.step(ended(2, 2, 10, 20), 210), ...scheduler.waitUntil(2000)];
+    // Of 2, 3, 7, 8 and 9, which are not begun.
+    const asked = only("reclaim", commands).map(({ items }) => items);
+    expect(asked.length).toBeGreaterThan(0);
+    expect(Math.max(...asked)).toBeLessThanOrEqual(3);
+  });
+
+  test("those behind one that keeps the machine are asked back, and none where the machine waits for all of them", () => {
+    const askedOf = (...items: readonly number[]): number => {
+      const scheduler = startedScheduler({ items: 20, taskManagers: 2, lanes: 10, plan: lanes });
+      for (const item of items) scheduler.step(begun(1, 1, item, item + 1), 10);
+      const commands = [...scheduler.step(ended(2, 2, 10, 20), 900), ...scheduler.waitUntil(930)];
+      return Math.max(0, ...only("reclaim", commands).map(({ items: asked }) => asked));
+    };
+    expect(askedOf(0)).toBeGreaterThanOrEqual(9);
+    expect(askedOf()).toBe(0);
+  });
+});
+
 describe("where nothing can be asked back", () => {
   const blind: Partial<SchedulerPlan> = {
     speculation: { kind: "remainder", maxExtraPercent: 50 },
