@@ -7,17 +7,18 @@ import {
   UntagResourceCommand, UpdateAliasCommand, UpdateFunctionCodeCommand, UpdateFunctionConfigurationCommand, waitUntilFunctionActiveV2, waitUntilFunctionUpdatedV2,
 } from "@aws-sdk/client-lambda";
 import type { FunctionCode } from "@aws-sdk/client-lambda";
+import { stagingPlaces } from "../orchestrator/backends/lambda/staging.ts";
 import { SplitrunError } from "../orchestrator/errors.ts";
 import { S3Failure, parseS3Url } from "../task-manager/s3-client.ts";
 import type { S3Place } from "../task-manager/s3-client.ts";
 import { call, callIfThere, causeOf } from "./aws.ts";
 import type { Aws } from "./aws.ts";
-import { identityOf, policyDocument, policyName, stagingPlace, trustDocument } from "./documents.ts";
+import { identityOf, policyDocument, policyName, trustDocument } from "./documents.ts";
 import type { FoundRuntime } from "./inspect.ts";
 import { aliasName } from "./options.ts";
 import type { Architecture, RuntimeSettings } from "./options.ts";
 import type { Step } from "./plan.ts";
-import { coldStartVariable, functionInput, ownerTag } from "./wanted.ts";
+import { coldStartVariable, createInput, functionInput, ownerTag } from "./wanted.ts";
 import type { FunctionWish } from "./wanted.ts";
 import { directZipBytesMax, megabytes } from "./zip-package.ts";
 import type { ZipPackage } from "./zip-package.ts";
@@ -143,7 +144,7 @@ async function applyRemovalStep(step: Step, { aws, name }: ApplyContext): Promis
       return;
     case "delete-staged": {
       const staging = parseS3Url(step.staging);
-      return staging === null ? undefined : deleteStaged(aws, stagingPlace(staging, name));
+      return staging === null ? undefined : deleteStaged(aws, stagingPlaces(staging, name).folder);
     }
     default:
       throw new TypeError(`${step.kind} is no step of a removal`);
@@ -160,11 +161,9 @@ async function setRetention({ aws: { logs }, settings }: DeployContext, logGroup
   await call("logs:PutRetentionPolicy", () => logs.send(new PutRetentionPolicyCommand({ logGroupName, retentionInDays: settings.retentionDays })));
 }
 
-async function createFunction({ name, state, tags }: FunctionWish, { aws }: DeployContext, roleArn: string, code: FunctionCode): Promise<void> {
-  await patiently("lambda:CreateFunction", () => aws.lambda.send(new CreateFunctionCommand({
-    ...functionInput(state, roleArn), FunctionName: name, Code: code, PackageType: "Zip", Architectures: [state.architecture as Architecture], Tags: { ...tags },
-  })));
-  await wait("lambda:GetFunction", name, () => waitUntilFunctionActiveV2({ client: aws.lambda, ...waiting }, { FunctionName: name }));
+async function createFunction(wish: FunctionWish, { aws }: DeployContext, roleArn: string, code: FunctionCode): Promise<void> {
+  await patiently("lambda:CreateFunction", () => aws.lambda.send(new CreateFunctionCommand({ ...createInput(wish, roleArn), Code: code })));
+  await wait("lambda:GetFunction", wish.name, () => waitUntilFunctionActiveV2({ client: aws.lambda, ...waiting }, { FunctionName: wish.name }));
 }
 
 async function updateCode({ name, state }: FunctionWish, { aws }: DeployContext, code: FunctionCode): Promise<void> {
@@ -262,8 +261,7 @@ export function codePlace(zip: Pick<ZipPackage, "zippedBytes" | "contentSha256">
       { code: "PACKAGE_TOO_LARGE", field: "runtime.stagingBucket", value: zip.zippedBytes },
     );
   }
-  const { bucket, key } = stagingPlace(stagingBucket, name);
-  return { bucket, key: `${key}code/${zip.contentSha256}.zip` };
+  return stagingPlaces(stagingBucket, name).code(zip.contentSha256);
 }
 
 function deleteStaged({ s3 }: Aws, place: S3Place): Promise<void> {

@@ -1,3 +1,4 @@
+import { stagingPlaces } from "../orchestrator/backends/lambda/staging.ts";
 import type { S3Place } from "../task-manager/s3-client.ts";
 import type { RuntimeSettings } from "./options.ts";
 
@@ -41,14 +42,16 @@ export function policyDocument(settings: RuntimeSettings, identity: Identity): s
   return JSON.stringify({ Version: "2012-10-17", Statement: statements });
 }
 
-function storageStatements({ read, write, stagingBucket, name }: RuntimeSettings, partition: string): readonly Statement[] {
+function storageStatements(settings: RuntimeSettings, partition: string): readonly Statement[] {
   const objects = ({ bucket, key }: S3Place): string => `arn:${partition}:s3:::${bucket}/${key}*`;
-  const readable = [...read, ...(stagingBucket === null ? [] : [stagingPlace(stagingBucket, name)])];
+  const staging = settings.stagingBucket === null ? null : stagingPlaces(settings.stagingBucket, settings.name);
+  const readable = [...settings.read, ...(staging === null ? [] : [staging.folder])];
+  const writable = [...settings.write, ...(staging === null ? [] : [staging.responses])];
   return [
     ...(readable.length === 0 ? [] : [{ Effect: "Allow" as const, Action: ["s3:GetObject"], Resource: readable.map(objects) }]),
-    ...(write.length === 0 ? [] : [{ Effect: "Allow" as const, Action: ["s3:PutObject", "s3:AbortMultipartUpload"], Resource: write.map(objects) }]),
+    ...(writable.length === 0 ? [] : [{ Effect: "Allow" as const, Action: ["s3:PutObject", "s3:AbortMultipartUpload"], Resource: writable.map(objects) }]),
     // Else S3 says 403 of a key that is missing.
-    ...[...readable, ...write].map(({ bucket, key }): Statement => ({
+    ...[...readable, ...settings.write].map(({ bucket, key }): Statement => ({
       Effect: "Allow",
       Action: ["s3:ListBucket"],
       Resource: `arn:${partition}:s3:::${bucket}`,
@@ -84,9 +87,4 @@ export function roleNameOf(name: string): string {
 
 export function logGroupOf(functionName: string): string {
   return `/aws/lambda/${functionName}`;
-}
-
-/** Everything that is staged for a runtime lies below. */
-export function stagingPlace({ bucket, key }: S3Place, name: string): S3Place {
-  return { bucket, key: `${key}splitrun/${name}/` };
 }

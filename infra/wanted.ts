@@ -1,7 +1,7 @@
 import type { CreateFunctionCommandInput, UpdateFunctionConfigurationCommandInput } from "@aws-sdk/client-lambda";
 import { logGroupOf } from "./documents.ts";
 import type { FunctionState } from "./inspect.ts";
-import type { RuntimeSettings } from "./options.ts";
+import type { Architecture, RuntimeSettings } from "./options.ts";
 import { handler } from "./package-files.ts";
 import type { RuntimeArtifact } from "./package-files.ts";
 
@@ -114,6 +114,11 @@ function vpcText({ vpc }: Pick<FunctionState, "vpc">): string {
 
 export type SetOfFunction = Pick<CreateFunctionCommandInput & UpdateFunctionConfigurationCommandInput,
   "Runtime" | "Handler" | "Description" | "Role" | "MemorySize" | "Timeout" | "EphemeralStorage" | "Environment" | "LoggingConfig" | "VpcConfig">;
+
+/** All of CreateFunction but the code. */
+export function createInput({ name, state, tags }: FunctionWish, roleArn: string): Omit<CreateFunctionCommandInput, "Code"> {
+  return { ...functionInput(state, roleArn), FunctionName: name, PackageType: "Zip", Architectures: [state.architecture as Architecture], Tags: { ...tags } };
+}
 
 /** As CreateFunction and UpdateFunctionConfiguration take it. */
 export function functionInput(state: WantedState, roleArn: string): SetOfFunction {

@@ -2,6 +2,7 @@
 export { createOrchestrator, type Orchestrator, type OrchestratorOptions } from "./service/orchestrator.ts";
 export type { JobHandle, JobState } from "./service/queued-job.ts";
 export { runJob, type RunJobOptions } from "./service/run-job.ts";
+export type { DeployReport, PackageReport, Ping, PingReport, RemovalReport, RuntimeOptions, RuntimeRequest, StepReport } from "./service/runtime.ts";
 export type { RunResult } from "./service/execute-job.ts";
 export type { Cost } from "./observe/cost.ts";
 export type { Progress } from "./observe/progress.ts";

@@ -29,6 +29,7 @@ export interface RuntimeFlags extends RuntimeNameFlags, ArtifactFlags {
   readonly write?: readonly string[];
   readonly subnet?: readonly string[];
   readonly securityGroup?: readonly string[];
+  readonly ec2HostMachine?: true;
 }
 
 export function addNameFlags(command: Command): Command {
@@ -60,7 +61,8 @@ export function addSettingFlags(command: Command): Command {
     .option("--tag <name=value>", "tag of all that is made; can be repeated", pairs, {})
     .option("--retention-days <number>", "how long logs are kept (default: 14)", wholeNumber)
     .option("--subnet <id>", "into a VPC: its subnet; can be repeated", collect, [])
-    .option("--security-group <id>", "into a VPC: its security group; can be repeated", collect, []);
+    .option("--security-group <id>", "into a VPC: its security group; can be repeated", collect, [])
+    .option("--ec2-host-machine", "into the VPC, subnets and security groups of the EC2 machine that this runs on");
 }
 
 /** What was not said stays out: the runtime's own defaults hold. */
@@ -87,6 +89,7 @@ export function requestOf(flags: RuntimeFlags, job: string | undefined): Runtime
     model: flags.model,
     module: flags.module,
     dropArtifacts: flags.dropArtifacts,
+    ec2HostMachine: flags.ec2HostMachine,
   });
 }
 

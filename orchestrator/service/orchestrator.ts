@@ -9,6 +9,8 @@ import { JobQueue } from "./job-queue.ts";
 import type { Offer } from "./prepare-job.ts";
 import { startJob, type JobHandle, type JobHost, type StartedJob } from "./queued-job.ts";
 import type { RunJobOptions } from "./run-job.ts";
+import { deleteRuntime, deployRuntime, initializeRuntime, pingRuntime, redeployRuntime } from "./runtime.ts";
+import type { DeployReport, PingReport, RemovalReport, RuntimeRequest } from "./runtime.ts";
 import { createService } from "./service.ts";
 
 export interface OrchestratorOptions {
@@ -23,6 +25,12 @@ export interface OrchestratorOptions {
   readonly maxJobs?: number;
   /** Task Managers at once, over all jobs, those included that start or end. @default a Task Manager a core; with lambda among the backends 1000 */
   readonly maxTaskManagers?: number;
+  /** The functions on Lambda that its jobs use, and what the methods below make of them. */
+  readonly runtime?: RuntimeRequest;
+  /** Deploys the runtime before the first job on Lambda, if it is not there. @default false */
+  readonly initialize?: boolean;
+  /** Deploys into the VPC, subnets and security groups of the EC2 machine that this runs on. @default false */
+  readonly ec2HostMachine?: boolean;
 }
 
 /** Several jobs in one process, and the Task Managers that they share. */
@@ -31,6 +39,14 @@ export interface Orchestrator {
   runJob(job: Job | string, options?: RunJobOptions): Promise<RunResult>;
   /** Queues a job: an object, or the path of a job file. What is wrong with it comes as the rejection of `done`. */
   enqueueJob(job: Job | string, options?: RunJobOptions): JobHandle;
+  /** Makes the runtime what `runtime` says, with changes; does nothing where nothing differs. @throws SplitrunError */
+  deployRuntime(changes?: RuntimeRequest): Promise<DeployReport>;
+  /** New code, and its settings as they are; invocations that run are not disturbed. @throws SplitrunError */
+  redeployRuntime(changes?: RuntimeRequest): Promise<DeployReport>;
+  /** Removes all that deploying has made. @throws SplitrunError */
+  deleteRuntime(changes?: RuntimeRequest): Promise<RemovalReport>;
+  /** Measures the start of a new environment, if one is started, and the answers of one that is there. @throws SplitrunError */
+  pingRuntime(how?: { readonly times?: number; readonly cold?: boolean }): Promise<PingReport>;
   /** Takes no more jobs, waits for those that it has, queued ones too, then ends the Task Managers. `cancel()` jobs that need not end. */
   close(): Promise<void>;
 }
@@ -38,6 +54,7 @@ export interface Orchestrator {
 const maxJobsDefault = 8;
 /** The quota that most accounts have. */
 const lambdaTaskManagersDefault = 1_000;
+const pingsDefault = 5;
 const backendsDefault: Offer["backends"] = ["local", "auto", "sequential"];
 const backendsAllowed = `allowed: a list of ${backendNames.join(", ")}`;
 const wholeMax = 1_000_000;
@@ -55,18 +72,20 @@ const wholeMax = 1_000_000;
  * @throws SplitrunError for an option that is wrong
  */
 export function createOrchestrator(options: OrchestratorOptions = {}): Orchestrator {
-  const { backends, lambda, policy, maxJobs, maxTaskManagers } = complete(options);
+  const { backends, lambda, policy, maxJobs, maxTaskManagers, runtime, initialize } = complete(options);
   const cacheDir = defaultCacheDir(process.env);
   const service = createService({ taskManagersMax: maxTaskManagers, cacheDir });
   const queue = new JobQueue(maxJobs);
   const jobs = new Set<StartedJob>();
   let closing: Promise<void> | undefined;
+  let initialized: Promise<void> | undefined;
   const host: JobHost = {
     service,
     queue,
     cacheDir,
     // Where nothing was said, the machine's own limits hold.
     offer: { backends, lambda, policy, taskManagersMax: options.maxTaskManagers ?? null },
+    ready: initialize ? readyFor : null,
   };
   let numbers = 0;
 
@@ -80,6 +99,16 @@ export function createOrchestrator(options: OrchestratorOptions = {}): Orchestra
     return started.handle;
   }
 
+  async function readyFor(backend: string): Promise<void> {
+    if (backend !== "lambda") return;
+    initialized ??= initializeRuntime(runtime, { cacheDir }).catch((error: unknown) => {
+      // The next job may have better luck.
+      initialized = undefined;
+      throw error;
+    });
+    await initialized;
+  }
+
   async function drain(): Promise<void> {
     await Promise.all([...jobs].map(({ ended }) => ended));
     await service.close();
@@ -88,6 +117,10 @@ export function createOrchestrator(options: OrchestratorOptions = {}): Orchestra
   return {
     runJob: async (job, jobOptions = {}) => enqueue(job, jobOptions).done,
     enqueueJob: (job, jobOptions = {}) => enqueue(job, jobOptions),
+    deployRuntime: (changes = {}) => deployRuntime({ ...runtime, ...changes }, { cacheDir }),
+    redeployRuntime: (changes = {}) => redeployRuntime({ ...runtime, ...changes }, { cacheDir }),
+    deleteRuntime: (changes = {}) => deleteRuntime({ ...runtime, ...changes }, {}),
+    pingRuntime: ({ times = pingsDefault, cold = false } = {}) => pingRuntime(runtime, { times, cold }),
     close: () => (closing ??= drain()),
   };
 }
@@ -98,34 +131,44 @@ interface CompleteOptions {
   readonly policy: Job["policy"];
   readonly maxJobs: number;
   readonly maxTaskManagers: number;
+  readonly runtime: RuntimeRequest;
+  readonly initialize: boolean;
 }
 
 function complete(options: OrchestratorOptions): CompleteOptions {
   refuseUnknown(options);
   const backends = backendsOf(options.backends ?? backendsDefault);
+  const runtime = { ...runtimeOf(options.runtime ?? {}), ec2HostMachine: trueOrFalse("ec2HostMachine", options.ec2HostMachine ?? false) };
   return {
     backends,
-    lambda: (options.backends ?? []).find(isLambda) ?? null,
+    lambda: lambdaOf(options, runtime),
     policy: options.policy,
     maxJobs: wholeNumber("maxJobs", options.maxJobs ?? maxJobsDefault),
     maxTaskManagers: wholeNumber("maxTaskManagers", options.maxTaskManagers ?? (backends.includes("lambda") ? lambdaTaskManagersDefault : availableParallelism())),
+    runtime,
+    initialize: trueOrFalse("initialize", options.initialize ?? false),
   };
 }
 
-const optionNames = ["backends", "policy", "maxJobs", "maxTaskManagers"];
-/** Of the Lambda backend; false and nothing are what they are without it. */
-const lambdaOptions = ["runtime", "initialize", "ec2HostMachine"];
+const optionNames = ["backends", "policy", "maxJobs", "maxTaskManagers", "runtime", "initialize", "ec2HostMachine"];
 
 function refuseUnknown(options: OrchestratorOptions): void {
   for (const [name, value] of Object.entries(options)) {
     if (optionNames.includes(name)) continue;
-    if (lambdaOptions.includes(name)) {
-      if (value === undefined || value === null || value === false) continue;
-      throw wrong(name, value, `is not built yet; leave it out`);
-    }
     const meant = nearestName(name, optionNames);
     throw wrong(name, value, `is no option${meant === null ? "" : `; did you mean ${meant}?`}; there are ${optionNames.join(", ")}`);
   }
+}
+
+/** What is in it is checked by what deploys it. */
+function runtimeOf(value: unknown): RuntimeRequest {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  throw wrong("runtime", value, `${JSON.stringify(value)} is not allowed; allowed: an object such as { name: "splitrun", memoryMb: 1769 }`);
+}
+
+function trueOrFalse(field: string, value: unknown): boolean {
+  if (typeof value === "boolean") return value;
+  throw wrong(field, value, `${JSON.stringify(value)} is not allowed; allowed: true, false`);
 }
 
 function backendsOf(given: unknown): Offer["backends"] {
@@ -139,6 +182,21 @@ function backendOf(given: unknown): BackendName {
   const name = backendNames.find((known) => known === kind);
   if (name === undefined) throw wrong("backends", given, `${JSON.stringify(given)} is no backend, or not built yet; ${backendsAllowed}`);
   return name;
+}
+
+/** Jobs that say no more than its name run on the runtime of the orchestrator. */
+function lambdaOf({ backends = [], runtime: given }: OrchestratorOptions, runtime: RuntimeRequest): LambdaBackend | null {
+  const said = backends.find(isLambda) ?? null;
+  if (given === undefined) return said;
+  const { name, region, stagingBucket, memoryStepUpMb } = runtime;
+  return {
+    kind: "lambda",
+    ...(name === undefined ? {} : { functionName: name }),
+    ...(region === undefined ? {} : { region }),
+    ...(stagingBucket === undefined ? {} : { stagingBucket }),
+    ...(memoryStepUpMb === undefined ? {} : { memoryStepUpMb }),
+    ...said,
+  };
 }
 
 function isLambda(given: unknown): given is LambdaBackend {

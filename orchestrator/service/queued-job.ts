@@ -39,6 +39,8 @@ export interface JobHost {
   readonly queue: JobQueue;
   readonly cacheDir: string;
   readonly offer: Offer;
+  /** Makes the place ready that a job is to run in; null: it is, or the job finds out that it is not. */
+  readonly ready: ((backend: string) => Promise<void>) | null;
 }
 
 export interface StartedJob {
@@ -60,6 +62,7 @@ export function startJob(job: Job | string, options: RunJobOptions, number: numb
   async function run(): Promise<RunResult> {
     const cwd = process.cwd();
     const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: host.offer });
+    await host.ready?.(prepared.job.backend.kind);
     const execution = executionOf(prepared, options, {
       cwd,
       cacheDir: host.cacheDir,

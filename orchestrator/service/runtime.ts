@@ -20,6 +20,8 @@ export interface RuntimeRequest extends RuntimeOptions {
   readonly module?: string;
   /** What it holds now and is not given again may go. @default false */
   readonly dropArtifacts?: boolean;
+  /** Into the VPC, subnets and security groups of the EC2 machine that this runs on. @default false */
+  readonly ec2HostMachine?: boolean;
 }
 
 export interface RuntimeHow {
@@ -36,7 +38,7 @@ const filesOf: DeployHow["filesOf"] = async (options) => (await import("../../in
 /** Makes the runtime what the request says; does nothing where nothing differs. @throws SplitrunError */
 export async function deployRuntime(request: RuntimeRequest, how: RuntimeHow): Promise<DeployReport> {
   const { options, ...rest } = await deployment(request, how);
-  return (await infra()).deployRuntime(options, rest);
+  return (await infra()).deployRuntime({ ...(request.ec2HostMachine === true ? await besideThisMachine() : {}), ...options }, rest);
 }
 
 /** New code, and its settings as they are; invocations that run are not disturbed. @throws SplitrunError */
@@ -66,12 +68,18 @@ export async function initializeRuntime(request: RuntimeRequest, how: RuntimeHow
   if (!(await isDeployed(splitRequest(request).options))) await deployRuntime(request, how);
 }
 
+async function besideThisMachine(): Promise<Pick<RuntimeOptions, "region" | "vpc">> {
+  const { hostMachine } = await import("../../infra/host-machine.ts");
+  const { region, vpc } = await hostMachine(process.env);
+  return { region, vpc };
+}
+
 async function deployment(request: RuntimeRequest, { cacheDir, dryRun = false, onStep = () => undefined }: RuntimeHow) {
   const { options, dropArtifacts } = splitRequest(request);
   return { options, dropArtifacts, cacheDir, dryRun, onStep, filesOf, artifacts: await artifactsOf(request, cacheDir) };
 }
 
-function splitRequest({ job: _job, model: _model, module: _module, dropArtifacts = false, ...options }: RuntimeRequest): { readonly options: RuntimeOptions; readonly dropArtifacts: boolean } {
+function splitRequest({ job: _job, model: _model, module: _module, ec2HostMachine: _ec2HostMachine, dropArtifacts = false, ...options }: RuntimeRequest): { readonly options: RuntimeOptions; readonly dropArtifacts: boolean } {
   return { options, dropArtifacts };
 }
 

@@ -82,7 +82,7 @@ describe("deploying", () => {
     expect(Statement).toEqual([
       { Effect: "Allow", Action: ["logs:CreateLogStream", "logs:PutLogEvents"], Resource: [`${group}:*`, `${group}-step-up:*`] },
       { Effect: "Allow", Action: ["s3:GetObject"], Resource: ["arn:aws:s3:::images/in/*", "arn:aws:s3:::staging/splitrun/splitrun/*"] },
-      { Effect: "Allow", Action: ["s3:PutObject", "s3:AbortMultipartUpload"], Resource: ["arn:aws:s3:::images/out/*"] },
+      { Effect: "Allow", Action: ["s3:PutObject", "s3:AbortMultipartUpload"], Resource: ["arn:aws:s3:::images/out/*", "arn:aws:s3:::staging/splitrun/splitrun/responses/*"] },
       { Effect: "Allow", Action: ["s3:ListBucket"], Resource: "arn:aws:s3:::images", Condition: { StringLike: { "s3:prefix": "in/*" } } },
       { Effect: "Allow", Action: ["s3:ListBucket"], Resource: "arn:aws:s3:::staging", Condition: { StringLike: { "s3:prefix": "splitrun/splitrun/*" } } },
       { Effect: "Allow", Action: ["s3:ListBucket"], Resource: "arn:aws:s3:::images", Condition: { StringLike: { "s3:prefix": "out/*" } } },

@@ -60,8 +60,9 @@ describe("the package", () => {
     expect(files).toEqual(expect.arrayContaining([
       "LICENSE", "README.md", "package.json",
       "dist/cli.js", "dist/index.js", "dist/task-manager.js", "dist/task-manager-s3.js", "dist/types/orchestrator/index.d.ts",
+      "infra/Dockerfile", "infra/template.yaml",
     ]));
-    const needed = /^(LICENSE|README\.md|package\.json|dist\/(cli|index|lambda|task-manager(-s3)?|[\w-]+-[A-Z0-9]{8})\.js|dist\/types\/(orchestrator|task-manager)\/.+\.d\.ts)$/;
+    const needed = /^(LICENSE|README\.md|package\.json|dist\/(cli|index|lambda|task-manager(-s3)?|[\w-]+-[A-Z0-9]{8})\.js|dist\/types\/(orchestrator|task-manager|infra)\/.+\.d\.ts|infra\/(Dockerfile|template\.yaml))$/;
     expect(files.filter((file) => !needed.test(file))).toEqual([]);
     expect(packed.unpackedSize).toBeLessThan(unpackedBytesMax);
   });
@@ -94,6 +95,12 @@ describe("the package", () => {
       { id: "good", output: { label: expect.stringMatching(/^[0-9]$/) } },
       { id: "dead", error: { code: "DOWNLOAD_STATUS" } },
     ]);
+  });
+
+  test("installed elsewhere, builds the package for Lambda by npx", async () => {
+    const { code, stdout, stderr } = await type("npx", ["--no-install", "splitrun", "deploy", "--package", "function.zip", "--json"]);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ architecture: "x86_64", zip: { upload: "direct" }, parts: [{ part: "task manager" }, { part: "onnxruntime" }, { part: "sharp" }] });
   });
 
   test("installed elsewhere, is a library with types", async () => {

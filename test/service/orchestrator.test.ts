@@ -53,9 +53,10 @@ describe("several jobs in one process", () => {
     expect(refusal({ maxJobs: 0 })).toMatchObject({ field: "maxJobs", message: expect.stringContaining("a whole number from 1") as string });
     expect(refusal({ backends: ["slurm"] })).toMatchObject({ field: "backends", message: expect.stringContaining("not built yet") as string });
     expect(refusal({ backends: [] })).toMatchObject({ field: "backends" });
-    expect(refusal({ runtime: { name: "mine", memoryMb: 2048 } })).toMatchObject({ field: "runtime", message: expect.stringContaining("not built yet; leave it out") as string });
-    expect(refusal({ initialize: true })).toMatchObject({ field: "initialize" });
-    expect(refusal({ ec2HostMachine: true })).toMatchObject({ field: "ec2HostMachine" });
+    expect(refusal({ runtime: "mine" })).toMatchObject({ field: "runtime", message: expect.stringContaining("an object such as") as string });
+    expect(refusal({ initialize: "yes" })).toMatchObject({ field: "initialize", message: expect.stringContaining("true, false") as string });
+    expect(refusal({ ec2HostMachine: 1 })).toMatchObject({ field: "ec2HostMachine" });
+    expect(refusal({ runtime: { name: "mine", memoryMb: 2048 } })).toBeNull();
     expect(refusal({ initialize: false, ec2HostMachine: false })).toBeNull();
   });
 

@@ -3,6 +3,7 @@ import type { Artifact, LambdaArtifact, TaskSpec } from "../../../task-manager/p
 import { parseS3Url, S3Failure, s3Url, type S3Client, type S3Place } from "../../../task-manager/s3-client.ts";
 import { SplitrunError } from "../../errors.ts";
 import type { ArtifactFiles } from "../types.ts";
+import type { StagingPlaces } from "./staging.ts";
 
 /** Small enough to be in every request: asking for it would cost an invocation. */
 const alwaysInlineBytesMax = 65_536;
@@ -16,8 +17,7 @@ export interface ArtifactSource {
 }
 
 /** By hash, once for all invocations. */
-export function createArtifactSource(stagingBucket: string | null, s3: () => S3Client): ArtifactSource {
-  const staging = stagingBucket === null ? null : placeOf(stagingBucket);
+export function createArtifactSource(staging: StagingPlaces | null, s3: () => S3Client): ArtifactSource {
   const staged = new Map<string, Promise<S3Place>>();
   const inlined = new Map<string, Promise<string>>();
 
@@ -41,10 +41,10 @@ export function createArtifactSource(stagingBucket: string | null, s3: () => S3C
     return known;
   }
 
-  function stagedAt(artifact: Artifact, path: string, { bucket, key }: S3Place): Promise<S3Place> {
+  function stagedAt(artifact: Artifact, path: string, places: StagingPlaces): Promise<S3Place> {
     const known = staged.get(artifact.sha256);
     if (known !== undefined) return known;
-    const place = { bucket, key: `${key}splitrun-artifacts/${artifact.sha256}` };
+    const place = places.artifact(artifact.sha256);
     const staging = stage(s3(), place, path, artifact.bytes).catch((error: unknown) => {
       // Another job may have better luck.
       staged.delete(artifact.sha256);

@@ -7,6 +7,7 @@ import { lambdaClient, lambdaError, lambdaSdk } from "./client.ts";
 import { forceColdStart } from "./cold-start.ts";
 import { Gate } from "./gate.ts";
 import { createInvoker } from "./invoke.ts";
+import { stagingPlaces } from "./staging.ts";
 import { startSlot, type Slot, type SlotParts } from "./slot.ts";
 import { createUsageMeter } from "./usage-meter.ts";
 import { keepWarm } from "./warm-keeper.ts";
@@ -48,14 +49,14 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
   });
   const meter = createUsageMeter({ region, now: () => Date.now() });
   const gate = new Gate({ max: taskManagersMax, now: () => performance.now(), random: Math.random });
-  const stagingPlace = settings.stagingBucket === null ? null : placeOf(settings.stagingBucket);
+  const places = settings.stagingBucket === null ? null : stagingPlaces(placeOf(settings.stagingBucket), settings.functionName);
   const parts: SlotParts = {
     settings,
     invoker,
     gate,
     meter,
-    artifacts: createArtifactSource(settings.stagingBucket, staging),
-    spillPlace: () => (stagingPlace === null ? null : { bucket: stagingPlace.bucket, key: `${stagingPlace.key}splitrun-responses/${randomUUID()}.ndjson` }),
+    artifacts: createArtifactSource(places, staging),
+    spillPlace: () => places?.response(`${randomUUID()}.ndjson`) ?? null,
     streams: true,
   };
   const slots = new Map<LaunchedTaskManager, Slot>();
