@@ -1,10 +1,16 @@
 import type * as Sdk from "@aws-sdk/client-lambda";
 import { lambdaLine, type LambdaLine } from "../../../task-manager/protocol.ts";
 import { classify, functionFailure, type FunctionFailure, type LambdaFailure, type LambdaSdk } from "./client.ts";
+import { LoopTurns } from "./loop-turns.ts";
 
 /** A line longer than this is no message: an item's result has 8 MB at most. */
 const lineBytesMax = 32 * 2 ** 20;
 const newline = 0x0a;
+/** A few milliseconds. */
+const turnWeightMax = 32;
+/** To send one off takes as long as to read so many pieces of answers. */
+const beginWeight = 8;
+const readWeight = 1;
 
 export interface InvocationTarget {
   readonly functionName: string;
@@ -40,6 +46,8 @@ export interface Invoker {
 export type ReadSpilled = (place: { readonly bucket: string; readonly key: string; readonly bytes: number }) => Promise<Buffer>;
 
 export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpilled: ReadSpilled): Invoker {
+  const turns = new LoopTurns(turnWeightMax);
+
   async function streamed(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
     const answer = await client.send(new sdk.InvokeWithResponseStreamCommand(inputOf(invocation)), { abortSignal: watch.signal });
     const requestId = answer.$metadata.requestId ?? null;
@@ -47,6 +55,8 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpil
     try {
       for await (const { PayloadChunk, InvokeComplete } of answer.EventStream ?? []) {
         watch.heard();
+        const turn = turns.take(readWeight);
+        if (turn !== undefined) await turn;
         if (PayloadChunk?.Payload !== undefined) lines.add(PayloadChunk.Payload);
         if (InvokeComplete === undefined) continue;
         const log = decoded(InvokeComplete.LogResult);
@@ -80,6 +90,7 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpil
 
   return {
     async invoke(invocation) {
+      await turns.take(beginWeight);
       const watch = new Watch(invocation);
       try {
         return await (invocation.buffered ? atItsEnd : streamed)(invocation, watch);
