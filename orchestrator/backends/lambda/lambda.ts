@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { createS3Client, type S3Client } from "../../../task-manager/s3-client.ts";
 import type { LambdaSpec } from "../../jobs/types.ts";
 import { LaunchError, type Backend, type LaunchedTaskManager } from "../types.ts";
+import { billedReports } from "./billed.ts";
 import { createArtifactSource, placeOf } from "./artifacts.ts";
 import { lambdaClient, lambdaError, lambdaSdk } from "./client.ts";
 import { forceColdStart } from "./cold-start.ts";
@@ -65,7 +66,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
   return {
     name: "lambda",
     supports: { prefetch: false, reclaim: false, cancel: false },
-    meter,
+    meter: { ...meter, reports: (asked) => billedReports({ region: settings.region, logGroups: logGroupsOf(settings) }, asked) },
     taskManagersMax,
 
     async launch(spec) {
@@ -91,4 +92,10 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
       s3?.close();
     },
   };
+}
+
+/** Where Lambda writes, unless the function was told otherwise. */
+function logGroupsOf({ functionName, memoryStepUpMb }: LambdaSpec): readonly string[] {
+  const name = functionName.split(":").at(-1) ?? functionName;
+  return [name, ...(memoryStepUpMb === null ? [] : [`${name}-step-up`])].map((each) => `/aws/lambda/${each}`);
 }
