@@ -1,7 +1,14 @@
-import { afterAll, beforeAll } from "vitest";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { afterAll, beforeAll, expect } from "vitest";
 import { lambdaBackend } from "../../../orchestrator/backends/lambda/lambda.ts";
 import type { Backend } from "../../../orchestrator/backends/types.ts";
 import type { LambdaSpec } from "../../../orchestrator/jobs/types.ts";
+import type { Job } from "../../../orchestrator/jobs/schema.ts";
+import type { RunResult } from "../../../orchestrator/service/execute-job.ts";
+import { runJob } from "../../../orchestrator/service/run-job.ts";
+import type { JsonValue } from "../../../task-manager/protocol.ts";
+import { jsonLines } from "../../support/cli.ts";
 import { deployFunction, type DeployedOptions } from "../../support/lambda/deployed.ts";
 import { startLambdaEmulator, type LambdaEmulator, type LambdaEmulatorOptions } from "../../support/lambda/emulator.ts";
 
@@ -42,4 +49,30 @@ export function environmentOf({ endpoint, region, credentials }: LambdaEmulator)
 
 export function backendWith(changes: Partial<LambdaSpec> = {}, taskManagersMax = 4): Promise<Backend> {
   return lambdaBackend({ settings: { ...lambdaDefaults, ...changes }, taskManagersMax });
+}
+
+export interface LambdaRun {
+  readonly result: RunResult;
+  /** Of all items, by index. */
+  readonly lines: readonly ResultLine[];
+}
+
+export interface ResultLine {
+  readonly index: number;
+  readonly output?: unknown;
+  readonly error?: { readonly code: string; readonly message: string };
+  readonly attempts: number;
+}
+
+/** A job whose function is `source`, from a folder of its own; every item has to have exactly one line. */
+export async function runFunction(folder: string, source: string, input: readonly JsonValue[], changes: Partial<Job> = {}): Promise<LambdaRun> {
+  await writeFile(path.join(folder, "function.mjs"), source);
+  process.env["SPLITRUN_CACHE_DIR"] = path.join(folder, "cache");
+  const result = await runJob({
+    baseDir: folder, input, task: { kind: "function", module: "function.mjs" }, backend: { kind: "lambda" }, taskManagers: 3,
+    heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 4000 }, output: path.join(folder, "out"), ...changes,
+  });
+  const lines = (await jsonLines<ResultLine>(path.join(result.home, "results.jsonl"))).sort((a, b) => a.index - b.index);
+  expect(lines.map(({ index }) => index)).toEqual(input.map((_, index) => index));
+  return { result, lines };
 }

@@ -1,0 +1,79 @@
+import { describe, expect, onTestFinished, test } from "vitest";
+import { temporaryFolder } from "../../support/function-task.ts";
+import type { Fault } from "../../support/lambda/emulator.ts";
+import { emulated, runFunction, type ResultLine } from "./support.ts";
+
+const emulator = emulated({}, [{ timeoutSeconds: 30 }, { name: "short", timeoutSeconds: 2 }, { name: "small", memoryMb: 320 }, { name: "small-step-up", memoryMb: 1024 }]);
+const isWork = (payload: Buffer) => payload.includes('"kind":"work"');
+
+/** Twice its item, after a few milliseconds; what its item says besides. */
+const source = `
+const hoarded = [];
+export default async (item) => {
+  if (item === "exit") process.kill(process.pid, "SIGABRT");
+  if (item === "hang") for (;;);
+  if (item === "hoard") { for (;;) { hoarded.push(Buffer.alloc(8e6, 1)); await new Promise((r) => setTimeout(r, 5)); } }
+  if (item === "large") { const large = Buffer.alloc(400e6, 1); await new Promise((r) => setTimeout(r, 300)); return large.length; }
+  await new Promise((r) => setTimeout(r, 4));
+  return item * 2;
+};
+`;
+const numbers = Array.from({ length: 300 }, (_, at) => at);
+
+describe("whatever becomes of invocations, nothing is lost and nothing is there twice", () => {
+  test.each<[string, Fault]>([
+    ["environments that are killed", { kind: "kill", afterMs: 120, times: 3, when: isWork }],
+    ["environments that are killed in the middle of their answer", { kind: "kill", afterBytes: 2000, times: 3, when: isWork }],
+    ["invocations that stall", { kind: "stall", afterMs: 50, forMs: 1500, times: 2, when: isWork }],
+    ["throttling", { kind: "throttle", reason: "FunctionInvocationRateLimitExceeded", times: 2 }],
+    ["slow cold starts", { kind: "cold-start", delayMs: 1500, times: 2, when: isWork }],
+    ["streams that are cut by bytes", { kind: "cut-stream", afterBytes: 1500, times: 3, when: isWork }],
+    ["streams that are cut after a time", { kind: "cut-stream", afterMs: 150, times: 3, when: isWork }],
+    ["responses that are lost after the work", { kind: "lose-response", times: 5, when: isWork }],
+    ["requests that are delivered twice", { kind: "deliver-twice", times: 3, when: isWork }],
+    ["failures of Lambda itself", { kind: "refuse", status: 500, code: "ServiceException", times: 3, when: isWork }],
+    ["updates meanwhile", { kind: "refuse", status: 409, code: "ResourceConflictException", times: 2 }],
+  ])("%s", async (_name, fault) => {
+    const active = emulator.lambda.faults.push(fault);
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers);
+    expect(result.state).toBe("succeeded");
+    expect(lines.map(({ output }) => output)).toEqual(numbers.map((item) => item * 2));
+    expect(active.taken).toBeGreaterThan(0);
+    active.remove();
+    expect(new Set(lines.map(({ attempts }) => attempts))).toEqual(new Set([1]));
+  });
+});
+
+describe("what ends an invocation is found, and blamed alone", () => {
+  const withBad = (bad: string) => numbers.slice(0, 120).map((item) => (item === 77 ? bad : item));
+  const others = (lines: readonly ResultLine[]) => lines.filter(({ output, index }) => index !== 77 && output === index * 2).length;
+
+  test("an item that aborts the process", async () => {
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, withBad("exit"));
+    expect(result.state).toBe("finished-with-errors");
+    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringMatching(/SIGABRT|aborted/) as string });
+    expect(others(lines)).toBe(119);
+  });
+
+  test("an item that runs into the function's time-out", async () => {
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, withBad("hang"), { backend: { kind: "lambda", functionName: "short" } });
+    expect(result.state).toBe("finished-with-errors");
+    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("the function's time-out of 2 s") as string });
+    expect(others(lines)).toBe(119);
+  });
+
+  test("an item that takes all memory, and is told from one that takes all time", async () => {
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, withBad("hoard"), { backend: { kind: "lambda", functionName: "small" } });
+    expect(result.state).toBe("finished-with-errors");
+    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("out of memory") as string });
+    expect(others(lines)).toBe(119);
+  });
+
+  test("an item that needs more memory than the function has gets it from the one above it", async () => {
+    const backend = { kind: "lambda", functionName: "small", memoryStepUpMb: 1024 } as const;
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, withBad("large"), { backend });
+    expect(result.state).toBe("succeeded");
+    expect(lines[77]).toMatchObject({ output: 400e6 });
+    expect(others(lines)).toBe(119);
+  });
+});
