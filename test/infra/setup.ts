@@ -26,8 +26,9 @@ export async function openAccount(options: LambdaEmulatorOptions = {}): Promise<
   const cacheDir = await mkdtemp(path.join(tmpdir(), "splitrun-infra-"));
   const s3 = await startS3Server();
   s3.createBucket("staging");
-  const emulator = await startLambdaEmulator({ rolePropagationMs: 100, creatingMs: 1, updatingMs: 1, ...options, s3: { endpoint: s3.endpoint, credentials: s3.credentials } });
+  const emulator = await startLambdaEmulator({ rolePropagationMs: 100, creatingMs: 1, updatingMs: 1, ...options, s3: { endpoint: s3.endpoint, credentials: s3.credentials }, variables: { AWS_ENDPOINT_URL_S3: s3.endpoint } });
   emulator.keys.set(s3.credentials.accessKeyId, s3.credentials);
+  s3.keys.set(emulator.roleCredentials.accessKeyId, emulator.roleCredentials);
   const variables = {
     AWS_ENDPOINT_URL: emulator.endpoint, AWS_ENDPOINT_URL_S3: s3.endpoint, AWS_REGION: emulator.region,
     AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
