@@ -36,7 +36,7 @@ export async function connectAws(region: string | null): Promise<Aws> {
   const iam = new IAMClient(common);
   const logs = new CloudWatchLogsClient(common);
   const s3 = createS3Client({
-    region, profile: null, endpoint: null, forcePathStyle: null, checksums: null, requesterPays: false, encryption: null,
+    region, profile: null, endpoint: null, forcePathStyle: null, checksums: null, requesterPays: false, encryption: null, storageClass: null,
     retries: { attemptsMax, pauseMs: 200, pauseMsMax: 10_000 }, socketsMax: 8, connectTimeoutMs, idleTimeoutMs,
   });
   const close = (): void => {

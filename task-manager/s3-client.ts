@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Readable } from "node:stream";
-import type { GetObjectCommandOutput, S3ClientConfig } from "@aws-sdk/client-s3";
+import type { GetObjectCommandOutput, S3ClientConfig, StorageClass } from "@aws-sdk/client-s3";
 import type { Connection } from "./s3/connection.ts";
 import { S3Failure, abortedFailure, s3FailureOf } from "./s3/failure.ts";
 import type { S3Operation } from "./s3/failure.ts";
@@ -27,8 +27,10 @@ export interface S3ClientOptions {
   readonly checksums: "when-supported" | "when-required" | null;
   /** Pays for requests to buckets whose owners want that. */
   readonly requesterPays: boolean;
-  /** How objects are encrypted that are put; null: as the bucket has it. A `kmsKeyId` of null: the account's own key for S3. */
-  readonly encryption: { readonly kmsKeyId: string | null } | null;
+  /** How objects are encrypted that are put; null: as the bucket has it. A `keyId` of null: the account's own key for S3. */
+  readonly encryption: S3Encryption | null;
+  /** Of objects that are put, by S3's name for it; null: as S3 has it. */
+  readonly storageClass: string | null;
   readonly retries: RetryPolicy;
   /** Requests at once; more wait for a socket. */
   readonly socketsMax: number;
@@ -36,6 +38,9 @@ export interface S3ClientOptions {
   /** Without a byte in either direction. */
   readonly idleTimeoutMs: number;
 }
+
+/** `s3`: keys that S3 keeps (SSE-S3); `kms`: a key in KMS (SSE-KMS). */
+export type S3Encryption = { readonly kind: "s3" } | { readonly kind: "kms"; readonly keyId: string | null };
 
 export interface S3Content {
   /** Alone in its ArrayBuffer. */
@@ -112,7 +117,7 @@ export function createS3Client(options: S3ClientOptions): S3Client {
   const clients = new Map<string | null, Sdk.SdkClient>();
   const regions = new Map<string, string>();
   const payer = options.requesterPays ? { RequestPayer: "requester" as const } : {};
-  const encryption = encryptionFields(options.encryption);
+  const kept = { ...encryptionFields(options.encryption), ...storageFields(options.storageClass) };
 
   async function connect(bucket: string): Promise<Connection> {
     sdk ??= import("./s3/sdk.ts");
@@ -187,7 +192,7 @@ export function createS3Client(options: S3ClientOptions): S3Client {
     try {
       return await request("put", place, signal, async ({ sdk: { PutObjectCommand }, client }) => {
         const answer = await client.send(new PutObjectCommand({
-          ...named(place), ...payer, ...encryption, ...conditionFields(condition),
+          ...named(place), ...payer, ...kept, ...conditionFields(condition),
           Body: body, ContentType: contentType, Metadata: marked(metadata, condition, mark),
         }), sending(signal));
         return answer.ETag ?? "";
@@ -236,7 +241,7 @@ export function createS3Client(options: S3ClientOptions): S3Client {
           request: (attempt) => request("put", place, signal, attempt),
           send: sending(signal),
           payer,
-          create: { ...encryption, ContentType: contentType, Metadata: marked(metadata, condition, mark) },
+          create: { ...kept, ContentType: contentType, Metadata: marked(metadata, condition, mark) },
           complete: conditionFields(condition),
         });
         // Some S3-compatible stores do not say it.
@@ -305,7 +310,13 @@ function checksumFields(checksums: "when-supported" | "when-required"): Pick<S3C
 
 function encryptionFields(encryption: S3ClientOptions["encryption"]) {
   if (encryption === null) return {};
-  return { ServerSideEncryption: "aws:kms" as const, ...(encryption.kmsKeyId !== null && { SSEKMSKeyId: encryption.kmsKeyId }) };
+  if (encryption.kind === "s3") return { ServerSideEncryption: "AES256" as const };
+  return { ServerSideEncryption: "aws:kms" as const, ...(encryption.keyId !== null && { SSEKMSKeyId: encryption.keyId }) };
+}
+
+/** The SDK knows the names by their type alone; which there are is for the store to say. */
+function storageFields(storageClass: string | null): { StorageClass?: StorageClass } {
+  return storageClass === null ? {} : { StorageClass: storageClass as StorageClass };
 }
 
 function conditionFields(condition: PutOptions["condition"]) {

@@ -19,7 +19,7 @@ export interface ExecuteFlags {
 export async function executeForCommand(
   { job, stdin }: PreparedJob,
   flags: ExecuteFlags,
-  options: Pick<ExecuteOptions, "mode" | "home" | "fresh" | "retryFailed" | "takeOver">,
+  options: Pick<ExecuteOptions, "mode" | "home" | "fresh" | "retryFailed" | "takeOver" | "taken">,
 ): Promise<void> {
   // Answers of many invocations are garbage soon; by itself the heap grows to four times what lives in it.
   if (job.backend.kind === "lambda") setFlagsFromString("--heap-growing-percent=100");

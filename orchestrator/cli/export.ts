@@ -1,8 +1,10 @@
 import path from "node:path";
 import { Option, type Command } from "commander";
 import { SplitrunError } from "../errors.ts";
+import type { ExportCounts } from "../results/export-outcomes.ts";
 import { exportResults } from "../results/export.ts";
 import { count } from "../observe/progress.ts";
+import { isInS3, requesterPaysOption, withOutput } from "./in-s3.ts";
 
 const formats = ["jsonl", "csv", "parquet"] as const;
 type Format = (typeof formats)[number];
@@ -11,6 +13,7 @@ interface ExportFlags {
   readonly to: string;
   readonly format?: Format;
   readonly order: "completion" | "input";
+  readonly requesterPays?: true;
   readonly json?: true;
 }
 
@@ -19,17 +22,24 @@ export function addExport(program: Command): void {
     .command("export")
     .summary("write the results as CSV, Parquet or JSONL")
     .description("Writes one row an item from the journal of a home, whether its run is finished or not.")
-    .argument("<home>", "output directory of the run")
+    .argument("<home>", "output directory of the run, or s3://bucket/prefix/")
     .requiredOption("--to <file>", "file to write; its ending tells the format")
     .addOption(new Option("--format <format>", "if the ending does not tell").choices(formats))
-    .addOption(new Option("--order <order>", "order of the rows").choices(["completion", "input"]).default("completion"))
+    .addOption(new Option("--order <order>", "order of the rows").choices(["completion", "input"]).default("completion", "completion; of an output in S3 always input"))
+    .addOption(requesterPaysOption())
     .option("--json", "one JSON object on stdout at the end")
     .action(async (home: string, flags: ExportFlags) => {
       const to = path.resolve(flags.to);
-      const counts = await exportResults(path.resolve(home), { to, format: flags.format ?? formatOf(to), order: flags.order });
+      const format = flags.format ?? formatOf(to);
+      const counts = isInS3(home) ? await exportFromS3(home, flags, { to, format }) : await exportResults(path.resolve(home), { to, format, order: flags.order });
       if (flags.json) process.stdout.write(`${JSON.stringify({ ...counts, to })}\n`);
       else process.stderr.write(`${count(counts.items)} rows in ${to}\n`);
     });
+}
+
+async function exportFromS3(url: string, flags: ExportFlags, options: { readonly to: string; readonly format: Format }): Promise<ExportCounts> {
+  const { exportParts } = await import("../results/s3/read-parts.ts");
+  return withOutput(url, flags, (objects) => exportParts(objects, options));
 }
 
 function formatOf(file: string): Format {

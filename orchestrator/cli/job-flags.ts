@@ -25,7 +25,7 @@ export function addJobFlags(command: Command): Command {
     .option("-m, --model <file>", "ONNX model: a path, or an http(s) or s3:// URL")
     .option("--labels <file>", "names of the model's classes, one a line")
     .option("--preset <name>", "preprocessing: torchvision-imagenet (default), off-sample or fast")
-    .option("-o, --output <directory>", "directory for the results; without it they are printed")
+    .option("-o, --output <place>", "directory or s3://bucket/prefix/ for the results; without it they are printed")
     .addOption(new Option("-b, --backend <name>", "where Task Managers run").choices(backendNames))
     .option("--policy <name>", `how splits are sized: ${policyNames.join(", ")} or module.mjs#function`)
     .option("--task-managers <number>", "Task Managers to start with", wholeNumber)

@@ -1,8 +1,10 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { SplitrunError } from "../errors.ts";
+import { homeOfOutput, itemsOfHome, type TakenOutput } from "../service/output-in-s3.ts";
 import { prepareJob, recordedJob } from "../service/prepare-job.ts";
 import { executeForCommand } from "./execute.ts";
+import { isInS3, outputUrl } from "./in-s3.ts";
 
 interface ResumeFlags {
   readonly retryFailed?: true;
@@ -17,24 +19,39 @@ export function addResume(program: Command): void {
     .command("resume")
     .summary("go on with a run that was interrupted")
     .description(
-      "Goes on where a run ended, whatever ended it: items with a line in the journal are done, the others are run.\nAnything but the input, the model and what else decides the results may be changed with --set.",
+      "Goes on where a run ended, whatever ended it: items with a line in the journal are done, the others are run.\nAnything but the input, the model and what else decides the results may be changed with --set.\nOf an output in S3, a run is gone on with on any machine: without its home here, what S3 holds is fetched first.",
     )
-    .argument("<home>", "output directory of the run")
+    .argument("<home>", "output directory of the run, or s3://bucket/prefix/")
     .option("--retry-failed", "also try again the items that ended as errors")
-    .option("--take-over", "use a home whose lock belongs to another machine")
+    .option("--take-over", "use a home or an output that belongs to another machine, which is gone for good")
     .option("--set <path=value>", "change a field of the job", (text: string, earlier: readonly string[]) => [...earlier, text], [])
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
     .option("-q, --quiet", "no progress and no summary")
     .action(async (home: string, flags: ResumeFlags) => {
-      const dir = path.resolve(home);
       refuseAnotherInput(flags.set ?? []);
-      const resolution = await prepareJob(await recordedJob(dir), { set: flags.set ?? [] }, { cwd: process.cwd(), stdin: process.stdin, offer: null });
-      await executeForCommand(
-        resolution,
-        { json: flags.json ?? false, quiet: flags.quiet ?? false },
-        { mode: "resume", home: dir, fresh: false, retryFailed: flags.retryFailed ?? false, takeOver: flags.takeOver ?? false },
-      );
+      if (isInS3(home)) await resumeInS3(home, flags);
+      else await resumeIn(path.resolve(home), flags, null);
     });
+}
+
+async function resumeInS3(url: string, flags: ResumeFlags): Promise<void> {
+  const { dir, taken, notes } = await homeOfOutput(outputUrl(url), { set: flags.set ?? [], takeOver: flags.takeOver ?? false, cwd: process.cwd() });
+  try {
+    for (const note of notes) process.stderr.write(`Note: ${note}\n`);
+    await resumeIn(dir, flags, taken);
+  } finally {
+    await taken.lease.release({ forget: false });
+    taken.objects.close();
+  }
+}
+
+async function resumeIn(dir: string, flags: ResumeFlags, taken: TakenOutput | null): Promise<void> {
+  const resolution = await prepareJob(await recordedJob(dir), { set: flags.set ?? [] }, { cwd: process.cwd(), stdin: process.stdin, offer: null, items: await itemsOfHome(dir) });
+  await executeForCommand(
+    resolution,
+    { json: flags.json ?? false, quiet: flags.quiet ?? false },
+    { mode: "resume", home: dir, fresh: false, retryFailed: flags.retryFailed ?? false, takeOver: flags.takeOver ?? false, taken },
+  );
 }
 
 function refuseAnotherInput(set: readonly string[]): void {

@@ -24,11 +24,11 @@ export function addRun(program: Command): void {
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
     .option("-q, --quiet", "no progress and no summary")
     .action(async (job: string | undefined, flags: RunFlags) => {
-      const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null });
+      const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null, items: null });
       await executeForCommand(
         resolution,
         { json: flags.json ?? false, quiet: flags.quiet ?? false },
-        { mode: "run", home: null, fresh: flags.fresh ?? false, retryFailed: true, takeOver: flags.takeOver ?? false },
+        { mode: "run", home: null, fresh: flags.fresh ?? false, retryFailed: true, takeOver: flags.takeOver ?? false, taken: null },
       );
     });
 }

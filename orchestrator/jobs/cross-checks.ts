@@ -12,7 +12,7 @@ export const heartbeatDefaults = { reportMs: 250, everyMs: 2000, timeoutMs: 6000
 
 /** What no field alone can say. Looks only at values of the right type: the others are the schema's to complain about. */
 export function crossChecks(job: unknown): readonly Problem[] {
-  return [...heartbeat(job), ...faults(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...inputFormat(job), ...bucket(job)];
+  return [...heartbeat(job), ...faults(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...keptInS3(job), ...inputFormat(job), ...bucket(job)];
 }
 
 function* heartbeat(job: unknown): Iterable<Problem> {
@@ -48,7 +48,7 @@ function nobodyNoticesSilence(job: unknown): boolean {
 
 function* addresses(job: unknown): Iterable<Problem> {
   yield* addressed(job, ["input", "input.from"], ["s3"], "a path, a glob, a folder, an s3:// URL, -, or a list of items; one http(s) URL is a list: [URL]");
-  yield* addressed(job, ["output", "output.to"], [], "print, or the path of a directory");
+  yield* addressed(job, ["output", "output.to"], ["s3"], "print, the path of a directory, or s3://bucket/prefix/");
   yield* addressed(job, ["task.model"], ["http", "https", "s3"], "a path, or an http(s) or s3:// URL");
   yield* addressed(job, ["task.module", "task.postprocess.labels"], ["s3"], "a path, or an s3:// URL");
 }
@@ -64,10 +64,10 @@ function* addressed(job: unknown, fields: readonly string[], schemes: readonly s
   }
 }
 
-/** The objects of a bucket can be the input; all else is one object. */
+/** A bucket can be the input or the output; all else is one object. */
 function* inS3(job: unknown, field: string, value: string): Iterable<Problem> {
   const place = parseS3Url(value);
-  if (place === null || (place.key === "" && !field.startsWith("input"))) yield problem(job, field, value, "s3://bucket/key");
+  if (place === null || (place.key === "" && !/^(in|out)put/.test(field))) yield problem(job, field, value, "s3://bucket/key");
 }
 
 function* bucket(job: unknown): Iterable<Problem> {
@@ -113,11 +113,22 @@ function* postprocess(job: unknown): Iterable<Problem> {
 }
 
 function* output(job: unknown): Iterable<Problem> {
-  if (valueAt(job, "output.to") !== "print") return;
+  const given = valueAt(job, "output.to") ?? valueAt(job, "output") ?? "print";
+  const inS3 = typeof given === "string" && schemeOf(given) === "s3";
+  for (const field of ["output.partItems", "output.checkpointMs"]) {
+    const value = valueAt(job, field);
+    if (value !== undefined && !inS3) yield problem(job, field, value, "nothing but with an output in S3; leave it out");
+  }
+  if (given !== "print") return;
   for (const [field, neutral] of [["output.format", "jsonl"], ["output.order", "completion"]] as const) {
     const value = valueAt(job, field);
     if (value !== undefined && value !== neutral) yield problem(job, field, value, `${neutral} when printing; give a directory to have a file written`);
   }
+}
+
+function* keptInS3(job: unknown): Iterable<Problem> {
+  const value = valueAt(job, "s3.kmsKeyId");
+  if (value !== undefined && valueAt(job, "s3.encryption") !== "kms") yield problem(job, "s3.kmsKeyId", value, "a key only with s3.encryption kms");
 }
 
 function* inputFormat(job: unknown): Iterable<Problem> {

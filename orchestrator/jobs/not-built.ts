@@ -14,7 +14,6 @@ interface NotBuilt {
   readonly strip: boolean;
 }
 
-const isS3 = (value: unknown) => typeof value === "string" && /^s3:\/\//i.test(value);
 const isOneOf = (...names: readonly string[]) => (value: unknown) => typeof value === "string" && names.includes(value);
 const laterBackends = isOneOf("ssh", "slurm", "pbs", "sge", "lsf");
 
@@ -24,15 +23,11 @@ const entry = (field: string, refuses: NotBuilt["refuses"], allowedNow: string |
 const absent = (field: string, isNeutral: (value: unknown) => boolean, allowedNow: string | null = null) =>
   entry(field, (value) => !isNeutral(value), allowedNow, { strip: true });
 
-const outputs = "print, or a directory";
-
 const table: readonly NotBuilt[] = [
   entry("backend", laterBackends, backendNames.join(", ")),
   entry("backend.kind", laterBackends, backendNames.join(", "), { covers: "backend" }),
   entry("policy", isOneOf("auto"), policyNames.join(", ")),
   entry("task.kind", isOneOf("command"), "inference, function", { covers: "task" }),
-  entry("output", isS3, outputs),
-  entry("output.to", isS3, outputs),
   absent("profile", isOneOf("off"), "off"),
   absent("tune", (value) => value === false),
   absent("deadlineMs", (value) => value === null),

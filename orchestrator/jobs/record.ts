@@ -1,7 +1,7 @@
 import { recordedReferences } from "./references.ts";
 import { policyNames } from "./names.ts";
 import type { Job } from "./schema.ts";
-import type { BackendSpec, ResolvedJob, ResolvedTask } from "./types.ts";
+import type { BackendSpec, OutputSpec, ResolvedJob, ResolvedTask, S3Keeping } from "./types.ts";
 
 /**
  * The complete job as the run's directory keeps it: a job file like any other, so that it can be resumed or run
@@ -15,7 +15,7 @@ export function jobForRecord(job: ResolvedJob): Job {
     baseDir: job.baseDir,
     input: definedOnly(job.input),
     ...(job.bucket === null ? {} : { bucket: job.bucket }),
-    s3: definedOnly(job.s3),
+    s3: { ...definedOnly(job.s3), ...keepingForRecord(job.s3Keeping) },
     task: taskForRecord(job.task, job.hostBlockedMs, job.backend.kind === "lambda" && job.backend.coresByMemory),
     backend: backendForRecord(job.backend),
     ...policyForRecord(job.policy),
@@ -35,8 +35,29 @@ export function jobForRecord(job: ResolvedJob): Job {
     ...(job.faults === null ? {} : { faults: job.faults }),
     share: job.share,
     priority: job.priority,
-    output: job.output.kind === "print" ? "print" : { to: job.output.dir, format: job.output.format, order: job.output.order },
+    output: outputForRecord(job.output),
   };
+}
+
+function keepingForRecord({ encryption, storageClass }: S3Keeping): NonNullable<Job["s3"]> {
+  return {
+    ...(encryption !== null && { encryption: encryption.kind }),
+    ...(encryption?.kind === "kms" && encryption.keyId !== null && { kmsKeyId: encryption.keyId }),
+    ...(storageClass !== null && { storageClass }),
+  };
+}
+
+function outputForRecord(output: OutputSpec): NonNullable<Job["output"]> {
+  switch (output.kind) {
+    case "print":
+      return "print";
+    case "directory":
+      return { to: output.dir, format: output.format, order: output.order };
+    case "s3": {
+      const { url, format, order, partItems, checkpointMs } = output;
+      return { to: url, format, order, partItems, checkpointMs };
+    }
+  }
 }
 
 /** A function cannot be written down; what it decided can. */

@@ -5,7 +5,7 @@ import { presetDefault } from "./cross-checks.ts";
 import { resolveInput } from "./input-spec.ts";
 import { JobInvalidError } from "./job-error.ts";
 import { Ledger } from "./ledger.ts";
-import { absolutePaths } from "./paths.ts";
+import { absolutePaths, schemeOf } from "./paths.ts";
 import { askPolicy, needsCount, policyName, splitSizeDefault, type PolicyDecision } from "./policies.ts";
 import { resolvePrices } from "./prices.ts";
 import { presetNamed } from "./preset-named.ts";
@@ -14,7 +14,7 @@ import { looksSecret, referencesOf, type Environment } from "./references.ts";
 import { resolveFaults, resolveSupervision } from "./resolve-supervision.ts";
 import { jobSchema, parseJob, type FunctionJobTask, type InferenceJobTask, type Job } from "./schema.ts";
 import type {
-  InputSpec, OutputSpec, Provenance, ResolvedFunctionTask, ResolvedInferenceTask, ResolvedJob, ResolvedReference, ResolvedTask,
+  InputSpec, OutputSpec, Provenance, ResolvedFunctionTask, ResolvedInferenceTask, ResolvedJob, ResolvedReference, ResolvedTask, S3Keeping,
 } from "./types.ts";
 
 export interface ResolveOptions {
@@ -39,6 +39,8 @@ export interface Resolution {
 /** 0x3FFF squared: sharp's own limit. */
 const maxPixelsDefault = 268_402_689;
 const hostBlockedMsDefault = 300_000;
+const partItemsDefault = 10_000;
+const checkpointMsDefault = 60_000;
 const foundByItself = "default: found while it runs, by what each host bears";
 
 /**
@@ -71,6 +73,7 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
       requesterPays: ledger.settle("s3.requesterPays", job.s3?.requesterPays, s3.requesterPays),
       forcePathStyle: ledger.settle<boolean | null>("s3.forcePathStyle", job.s3?.forcePathStyle, s3.forcePathStyle, "default: wherever the environment sets the endpoint"),
     },
+    s3Keeping: resolveKeeping(job, ledger),
     task,
     backend,
     policy: policyName(job.policy ?? "guided"),
@@ -104,6 +107,15 @@ export async function resolveInputOf(userJob: Job, { baseDir }: { readonly baseD
 /** What `s3` says, complete, for the same. */
 export function s3SettingsOf({ s3 }: Job): S3Settings {
   return { requesterPays: s3?.requesterPays ?? false, forcePathStyle: s3?.forcePathStyle ?? null };
+}
+
+/** How `s3` wants objects kept that are put. */
+export function s3KeepingOf({ s3 }: Job): S3Keeping {
+  const { encryption, kmsKeyId, storageClass } = s3 ?? {};
+  return {
+    encryption: encryption === "kms" ? { kind: "kms", keyId: kmsKeyId ?? null } : encryption === "s3" ? { kind: "s3" } : null,
+    storageClass: storageClass ?? null,
+  };
 }
 
 function resolveResources(job: Job, ledger: Ledger) {
@@ -272,12 +284,24 @@ function resolveOutput(output: Job["output"], ledger: Ledger): OutputSpec {
   const given = typeof output === "object" ? output : output === undefined ? undefined : { to: output };
   const to = ledger.settle("output.to", given?.to, "print");
   if (to === "print") return { kind: "print" };
+  const format = ledger.settle("output.format", given?.format, "jsonl");
+  if (schemeOf(to) === null) return { kind: "directory", dir: to, format, order: ledger.settle("output.order", given?.order, "completion") };
   return {
-    kind: "directory",
-    dir: to,
-    format: ledger.settle("output.format", given?.format, "jsonl"),
-    order: ledger.settle("output.order", given?.order, "completion"),
+    kind: "s3",
+    url: to.endsWith("/") ? to : `${to}/`,
+    format,
+    order: ledger.settle("output.order", given?.order, "input"),
+    partItems: ledger.settle("output.partItems", given?.partItems, partItemsDefault),
+    checkpointMs: ledger.settle("output.checkpointMs", given?.checkpointMs, checkpointMsDefault),
   };
+}
+
+function resolveKeeping(job: Job, ledger: Ledger): S3Keeping {
+  const { s3 } = job;
+  ledger.settle<string | null>("s3.encryption", s3?.encryption, null, "default: as the bucket has it");
+  ledger.settle<string | null>("s3.kmsKeyId", s3?.kmsKeyId, null);
+  ledger.settle<string | null>("s3.storageClass", s3?.storageClass, null, "default: as S3 has it");
+  return s3KeepingOf(job);
 }
 
 /** The plan shows names of variables, and of literal values only those that are no secret. */

@@ -25,6 +25,12 @@ export interface Job {
     readonly requesterPays?: boolean;
     /** The bucket in the path instead of the host name. @default wherever AWS_ENDPOINT_URL(_S3) is set */
     readonly forcePathStyle?: boolean;
+    /** Of what is written: `s3`: keys that S3 keeps (SSE-S3); `kms`: a key in KMS (SSE-KMS). @default as the bucket has it */
+    readonly encryption?: (typeof encryptions)[number];
+    /** ID or ARN of the key, with `encryption: kms`. @default the account's own key for S3 */
+    readonly kmsKeyId?: string;
+    /** Of the parts that are written, by S3's name: STANDARD_IA, say. @default as S3 has it: STANDARD */
+    readonly storageClass?: string;
   };
   /** What is done with every item. */
   readonly task: InferenceJobTask | FunctionJobTask;
@@ -87,7 +93,7 @@ export interface Job {
   readonly share?: number;
   /** Jobs of a higher priority are served before the shares of lower ones are looked at. @default 0 */
   readonly priority?: number;
-  /** `print`, a directory, or an object. @default "print" */
+  /** `print`, a directory, `s3://bucket/prefix/`, or an object. @default "print" */
   readonly output?: string | JobOutput;
   /** Directory that relative paths of the job are relative to. @default the job file's, else the working directory */
   readonly baseDir?: string;
@@ -286,14 +292,19 @@ export interface JobResources {
 export const outputFormats = ["jsonl", "csv", "parquet"] as const;
 
 export interface JobOutput {
-  /** `print` or a directory. */
+  /** `print`, a directory or `s3://bucket/prefix/`. */
   readonly to: string;
-  /** What is written beside the journal when the run ends. @default "jsonl" */
+  /** What is written beside the journal when the run ends; in S3 that of the parts. @default "jsonl" */
   readonly format?: (typeof outputFormats)[number];
-  /** @default "completion" */
+  /** In S3 within a part, whose items are neighbours in the input in any case. @default "completion"; in S3 "input" */
   readonly order?: "completion" | "input";
+  /** Items a part in S3. @default 10000 */
+  readonly partItems?: number;
+  /** How often S3 gets what has ended and is in no part yet, ms: what is lost at most with this machine. @default 60000 */
+  readonly checkpointMs?: number;
 }
 
+const encryptions = ["s3", "kms"] as const;
 const fits = ["shorter-side", "cover", "contain", "fill"] as const;
 const kernels = ["pillow-bilinear", "align-corners", "nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"] as const;
 const colorOrders = ["rgb", "bgr", "gray"] as const;
@@ -474,7 +485,10 @@ const backendObject = z.discriminatedUnion("kind", [
   }),
 ], { error: ({ path }) => (path?.at(-1) === "kind" ? backendNames.join(", ") : undefined) });
 
+const storageClassAllowed = "a storage class of S3, such as STANDARD_IA or INTELLIGENT_TIERING";
 const bucketAllowed = "the name of a bucket in S3, without s3://";
+const outputPlaces = "print, the path of a directory, or s3://bucket/prefix/";
+const outputAllowed = "print, the path of a directory, s3://bucket/prefix/, or { to, format, order, partItems, checkpointMs }";
 const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
 
 const usd = number(0, 1_000_000);
@@ -502,7 +516,10 @@ export const jobSchema = z.strictObject({
   s3: optional(z.strictObject({
     requesterPays: optional(z.boolean("true, false")),
     forcePathStyle: optional(z.boolean("true, false")),
-  }, "an object { requesterPays, forcePathStyle }")),
+    encryption: optional(oneOf(encryptions)),
+    kmsKeyId: optional(text("the ID or ARN of a key in KMS")),
+    storageClass: optional(z.string(storageClassAllowed).regex(/^[A-Z0-9_]{1,64}$/, storageClassAllowed)),
+  }, "an object { requesterPays, forcePathStyle, encryption, kmsKeyId, storageClass }")),
   task: z.discriminatedUnion("kind", [inferenceTask, functionTask], {
     error: ({ path }) => (path?.at(-1) === "kind" ? "inference, function" : "an object { model, … } for inference, or { kind: function, module }"),
   }),
@@ -544,13 +561,15 @@ export const jobSchema = z.strictObject({
   share: optional(numberAbove(0, 1_000_000)),
   priority: optional(wholeNumber(-1_000_000, 1_000_000)),
   output: optional(z.union([
-    text("print, or the path of a directory"),
+    text(outputPlaces),
     z.strictObject({
-      to: text("print, or the path of a directory"),
+      to: text(outputPlaces),
       format: optional(oneOf(outputFormats)),
       order: optional(oneOf(["completion", "input"])),
-    }, "print, the path of a directory, or { to, format, order }"),
-  ], "print, the path of a directory, or { to, format, order }")),
+      partItems: optional(wholeNumber(1, 100_000)),
+      checkpointMs: optional(durationMs),
+    }, outputAllowed),
+  ], outputAllowed)),
   baseDir: optional(text("the path of a directory")),
 }, "an object with at least input and task") satisfies z.ZodType<Job>;
 

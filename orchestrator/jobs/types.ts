@@ -1,4 +1,5 @@
 import type { DownloadSpec, FaultSpec, InferSpec, JsonValue, PostprocessSpec, PreprocessSpec, S3Settings } from "../../task-manager/protocol.ts";
+import type { S3ClientOptions } from "../../task-manager/s3-client.ts";
 
 /** What `input` says, complete. */
 export interface InputSpec {
@@ -89,8 +90,25 @@ export interface LambdaSpec {
 export type BackendSpec = { readonly kind: "sequential" | "local" | "auto" } | LambdaSpec;
 export type BackendKind = BackendSpec["kind"];
 
+/** How objects are kept that are put in S3; null: as the bucket has it. */
+export type S3Keeping = Pick<S3ClientOptions, "encryption" | "storageClass">;
+
+export interface S3OutputSpec {
+  readonly kind: "s3";
+  /** `s3://bucket/prefix/`, with its slash at the end. */
+  readonly url: string;
+  /** Of the parts; within one they are in this order. */
+  readonly format: "jsonl" | "csv" | "parquet";
+  readonly order: "completion" | "input";
+  /** Items a part. */
+  readonly partItems: number;
+  /** What has ended and is in no part yet is put at least this often. */
+  readonly checkpointMs: number;
+}
+
 export type OutputSpec =
   | { readonly kind: "print" }
+  | S3OutputSpec
   /** `exportTo`: also written as csv or parquet (or ordered jsonl) when the run ends. */
   | { readonly kind: "directory"; readonly dir: string; readonly format: "jsonl" | "csv" | "parquet"; readonly order: "completion" | "input" };
 
@@ -113,6 +131,7 @@ export interface ResolvedJob {
   /** Of plain keys in the input; null: they are paths. */
   readonly bucket: string | null;
   readonly s3: S3Settings;
+  readonly s3Keeping: S3Keeping;
   readonly task: ResolvedTask;
   readonly backend: BackendSpec;
   readonly policy: string;

@@ -50,7 +50,13 @@ export async function readRecord(dir: string): Promise<HomeRecord | null> {
 }
 
 export async function writeRecord(dir: string, state: HomeState): Promise<void> {
-  await replaceFile(join(dir, homeFiles.record), `${JSON.stringify({ schema: schemaVersion, ...state }, null, 2)}\n`);
+  await replaceFile(join(dir, homeFiles.record), `${JSON.stringify({ ...state, schema: schemaVersion }, null, 2)}\n`);
+}
+
+/** The list of a home that nobody has open was read to its end, though no run of the home has come so far. */
+export async function noteWholeList(dir: string, list: NonNullable<HomeRecord["list"]>): Promise<void> {
+  const record = await readRecord(dir);
+  if (record !== null && record.list === null) await writeRecord(dir, { ...record, list: { count: list.count, digest: list.digest } });
 }
 
 function parsed(text: string, path: string): HomeRecord {

@@ -259,7 +259,9 @@ class LocalHome implements Home {
   async list(source: ItemSource): Promise<ItemSource> {
     if (source.rereadable) return source;
     const path = join(this.dir, homeFiles.inputs);
-    if (this.#mode === "resume") return readCopy(source, { path, count: this.#state.list?.count ?? 0 });
+    const { list } = this.#state;
+    // An object in S3 that has not changed is read again, where its copy was cut.
+    if (this.#mode === "resume" && list !== null) return readCopy(source, { path, count: list.count });
     return copying(source, path);
   }
 

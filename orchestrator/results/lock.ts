@@ -1,17 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { closeSync, constants, copyFileSync, fsyncSync, linkSync, openSync, readFileSync, renameSync, rmSync, unlinkSync, writeSync } from "node:fs";
-import { hostname } from "node:os";
 import * as z from "zod";
 import { SplitrunError } from "../errors.ts";
 import { errorCode } from "./durable.ts";
+import { hasEnded, processIdentity, thisProcess } from "./process-identity.ts";
 
-const owner = z.object({
-  host: z.string(),
-  /** null: the system does not tell. */
-  boot: z.string().nullable(),
-  pid: z.number(),
-  /** Clock ticks from boot to the process's start; a number that was given again has another one. */
-  pidStart: z.string().nullable(),
+const owner = processIdentity.extend({
   since: z.string(),
   /** Tells this lock from every other. */
   nonce: z.string(),
@@ -36,7 +30,7 @@ export interface LockOptions {
  * @throws SplitrunError HOME_IN_USE
  */
 export function acquireLock(path: string, options: LockOptions): () => void {
-  const me: Owner = { host: hostname(), boot: bootId(), pid: process.pid, pidStart: startOf(process.pid), since: new Date().toISOString(), nonce: randomUUID() };
+  const me: Owner = { ...thisProcess(), since: new Date().toISOString(), nonce: randomUUID() };
   const own = `${path}.${me.nonce}`;
   writeSynced(own, `${JSON.stringify(me)}\n`);
   try {
@@ -96,7 +90,7 @@ function created(path: string, own: string): boolean {
 function mayBeReplaced(found: Owner, { me, takeOver }: Taking): boolean {
   if (found.host !== me.host) return takeOver;
   if (found.boot !== me.boot) return true;
-  return !isRunning(found.pid) || startOf(found.pid) !== found.pidStart;
+  return hasEnded(found);
 }
 
 function inUse(found: Owner, { dir, me }: Taking): SplitrunError {
@@ -122,34 +116,6 @@ function readOwner(path: string): Owner | null {
   } catch {
     // Not written by us; nobody can be asked.
     return { host: "an unknown machine", boot: null, pid: 0, pidStart: null, since: "an unknown time", nonce: "unreadable" };
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errorCode(error) === "EPERM";
-  }
-}
-
-function bootId(): string | null {
-  try {
-    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-  } catch {
-    return null;
-  }
-}
-
-/** Field 22 of `/proc/PID/stat` (proc(5)), counted from behind the name, which may hold anything. A zombie is dead. */
-function startOf(pid: number): string | null {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? "ended" : (fields[19] ?? null);
-  } catch {
-    return null;
   }
 }
 

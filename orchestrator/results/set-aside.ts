@@ -13,7 +13,7 @@ const journalOfAnyTask = /^results\.[0-9A-Za-z_-]{1,8}(?:\.[0-9TZ]+)?\.jsonl$/;
 /** What runs leave in a home; home.json is the last to go, since it tells that the rest is ours. */
 const ours: readonly string[] = [
   homeFiles.journal, homeFiles.nextJournal, homeFiles.failed, homeFiles.stale, homeFiles.damaged, homeFiles.inputs,
-  homeFiles.reused, homeFiles.runs, "results-in-order.jsonl", "results.csv", "results.parquet", homeFiles.record,
+  homeFiles.reused, homeFiles.output, homeFiles.outputParts, homeFiles.nextPart, homeFiles.runs, "results-in-order.jsonl", "results.csv", "results.parquet", homeFiles.record,
 ];
 
 /** `--fresh`: all that is ours goes to a folder of its own. Returns a note, null where there was nothing. */

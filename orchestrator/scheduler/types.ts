@@ -67,7 +67,7 @@ export interface LossCause {
   readonly message: string;
 }
 
-export type StopReason = "user" | "budget" | "disk" | "job-timeout" | "tolerance" | "backend" | "input" | "refused";
+export type StopReason = "user" | "budget" | "disk" | "output" | "job-timeout" | "tolerance" | "backend" | "input" | "refused";
 
 export type SchedulerEvent =
   /**

@@ -18,10 +18,12 @@ import { exportResults } from "../results/export.ts";
 import { openHome } from "../results/home.ts";
 import { isOfTheDisk, reasonOf } from "../results/journal.ts";
 import { readOutcomes } from "../results/read-outcomes.ts";
+import type { Output } from "../results/s3/output.ts";
 import type { Home, Outcome } from "../results/types.ts";
 import type { SchedulerPlan } from "../scheduler/types.ts";
 import { quarantineFile, startRun, type Run, type RunEnd } from "../run/run.ts";
 import { createRunCost, type RunCost } from "./run-cost.ts";
+import { outputInS3, type TakenOutput } from "./output-in-s3.ts";
 import { planOf } from "./plan-of.ts";
 import type { RunNeeds, RunPool } from "./pool.ts";
 import { createService, type Service } from "./service.ts";
@@ -44,6 +46,8 @@ export interface ExecuteOptions {
   /** The job as it is recorded: secrets as references. */
   readonly record: unknown;
   readonly stop: StopSwitch;
+  /** The output in S3 where the caller has taken it already; null: it is taken here. */
+  readonly taken: TakenOutput | null;
   readonly onProgress: ((progress: Progress) => void) | null;
   /** What was just stored; the next is waited for. */
   readonly onStored: ((outcomes: readonly Outcome[]) => Promise<void> | void) | null;
@@ -86,14 +90,36 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
   const prepared = await prepareArtifacts(job, { cacheDir: options.cacheDir });
   const backend = await service.backend(job.backend);
   const plan = planOf(job, backend, randomBytes(4).readUInt32LE());
-  const source = await openSource(job.input, {
+  const output = await outputInS3(job, options);
+  try {
+    return await executePrepared({ job, service, options, prepared, backend, plan, output, startedAt, startedMs });
+  } finally {
+    await output?.close();
+  }
+}
+
+interface Execution {
+  readonly job: ResolvedJob;
+  readonly service: Service;
+  readonly options: ExecuteOptions;
+  readonly prepared: PreparedArtifacts;
+  readonly backend: Backend;
+  readonly plan: SchedulerPlan;
+  /** null: the results stay here. */
+  readonly output: Output | null;
+  readonly startedAt: Date;
+  readonly startedMs: number;
+}
+
+async function executePrepared({ job, service, options, prepared, backend, plan, output, startedAt, startedMs }: Execution): Promise<RunResult> {
+  const source = output?.keptList ?? (await openSource(job.input, {
     baseDir: job.baseDir,
     bucket: job.bucket,
     s3: job.s3,
     stdin: options.stdin,
     itemKind: job.task.kind === "inference" ? "image" : "value",
     localPaths: readsLocalPaths(job.backend),
-  });
+  }));
   const cost = createRunCost(job, backend, service.metering);
   const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });
   const runId = newRunId(startedAt);
@@ -119,9 +145,11 @@ export async function executeJob(job: ResolvedJob, service: Service, options: Ex
     for (const note of home.notes) options.onNote?.(note);
     const runDir = await home.createRunDir(runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
-    const list = await home.list(source);
+    const list = output === null
+      ? await home.list(source)
+      : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed });
     try {
-      return await runInHome({ job, options, plan, home, pool, cost, source: list, stageLanes, runDir, runId, startedAt, startedMs });
+      return await runInHome({ job, options, plan, home, pool, cost, output, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
       await list.close();
     }
@@ -183,6 +211,7 @@ interface Prepared {
   readonly home: Home;
   readonly pool: RunPool;
   readonly cost: RunCost;
+  readonly output: Output | null;
   readonly source: ItemSource;
   /** Items that each stage of one Task Manager works on at once. */
   readonly stageLanes: Readonly<Record<string, number>>;
@@ -193,7 +222,7 @@ interface Prepared {
 }
 
 async function runInHome(prepared: Prepared): Promise<RunResult> {
-  const { job, options, plan, home, pool, cost, source, runDir } = prepared;
+  const { job, options, plan, home, pool, cost, output: outputPlace, source, runDir } = prepared;
   const log = openRunLog(path.join(runDir, "logs", "orchestrator.log"));
   const events = openEventsLog(path.join(runDir, "events.jsonl"), plan, (message) => log.log("warn", message));
   const gatherer = createSummaryGatherer();
@@ -214,6 +243,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       left: (id) => gatherer.left(id),
       stored(outcomes) {
         stored += outcomes.length;
+        outputPlace?.stored(outcomes.length);
         gatherer.outcomes(outcomes);
         for (const { input, attempts } of outcomes) cost.stored(input, attempts);
         return options.onStored?.(outcomes);
@@ -222,15 +252,18 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     },
   });
   obeyStops(run, options.stop);
+  outputPlace?.onFailed((message) => run.stop("output", "drain", message));
   cost.watch(run, pool);
   const stopProgress = reportProgress(run, () => ({ stored, costUsd: cost.usd }), options);
   try {
-    const end = await run.ended.finally(stopProgress);
-    await home.finish({ complete: end.state === "completed" });
-const { output, unwritable } = await writeOutput(job, home);
-    const told = unwritable === null ? end : { ...end, state: "stopped" as const, reason: "disk" as const, message: unwritable };
+    const ended = await run.ended.finally(stopProgress);
+    await home.finish({ complete: ended.state === "completed" });
+    const { output, unwritable } = await writeOutput(job, home);
+    const told = unwritable === null ? ended : { ...ended, state: "stopped" as const, reason: "disk" as const, message: unwritable };
+    const { end, notes } = await endOfOutput(told, outputPlace, options);
     const atMs = performance.now();
-    const summary = summaryOf(prepared, told, gatherer, { output, stored, readyMs, atMs, cost: await cost.end({ items: stored, duplicates: end.counts.droppedReports }) });
+    const billed = await cost.end({ items: stored, duplicates: ended.counts.droppedReports });
+    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, notes: [...home.notes, ...notes], cost: billed });
     const unwritten = await writeSummary(runDir, summary);
     if (unwritten !== null) options.onNote?.(unwritten);
     return {
@@ -330,6 +363,7 @@ async function writeSummary(runDir: string, summary: Summary): Promise<string | 
 /** The journal is JSONL in the order of completion; what else the job wants is written from it, later too. */
 async function writeOutput(job: ResolvedJob, home: Home): Promise<{ readonly output: string; readonly unwritable: string | null }> {
   const { output } = job;
+  if (output.kind === "s3") return { output: output.url, unwritable: null };
   const journal = path.join(home.dir, "results.jsonl");
   if (output.kind !== "directory" || (output.format === "jsonl" && output.order === "completion")) return { output: journal, unwritable: null };
   const to = path.join(home.dir, output.format === "jsonl" ? "results-in-order.jsonl" : `results.${output.format}`);
@@ -342,11 +376,27 @@ async function writeOutput(job: ResolvedJob, home: Home): Promise<{ readonly out
   }
 }
 
+/** What is not in S3 in the end makes a run that can be resumed of one that was complete. */
+async function endOfOutput(end: RunEnd, output: Output | null, { stop }: ExecuteOptions): Promise<{ readonly end: RunEnd; readonly notes: readonly string[] }> {
+  const notes: string[] = [];
+  if (output === null) return { end, notes };
+  const complete = end.state === "completed";
+  const giveUp = new AbortController();
+  let requests = 0;
+  stop.onRequest(() => {
+    requests += 1;
+    // The first one ended the run.
+    if (complete || requests > 1) giveUp.abort();
+  });
+  const unfinished = await output.finish({ complete, giveUp: giveUp.signal, onNote: (text) => notes.push(text) });
+  return { end: unfinished === null ? end : { ...end, state: "stopped", ...unfinished }, notes };
+}
+
 function summaryOf(
   { job, home, stageLanes, runDir, runId, startedAt, startedMs }: Prepared,
   end: RunEnd,
   gatherer: ReturnType<typeof createSummaryGatherer>,
-  { output, stored, readyMs, atMs, cost }: { readonly output: string; readonly stored: number; readonly readyMs: number; readonly atMs: number; readonly cost: Cost | null },
+  { output, stored, readyMs, atMs, notes, cost }: { readonly output: string; readonly stored: number; readonly readyMs: number; readonly atMs: number; readonly notes: readonly string[]; readonly cost: Cost | null },
 ): Summary {
   const { read, succeeded, failed, reused, copied, retried } = end.counts;
   const makespanMs = Math.round(atMs - startedMs);
@@ -373,7 +423,7 @@ function summaryOf(
     errors: gatherer.errors(),
     taskManagerLosses: end.counts.losses,
     startedAt: startedAt.toISOString(),
-    notes: home.notes,
+    notes,
   };
 }
 

@@ -36,6 +36,8 @@ export interface PrepareJobOptions {
   readonly stdin: NodeJS.ReadableStream;
   /** null: the job is alone. */
   readonly offer: Offer | null;
+  /** Of the list, where they are known without reading it; null: they are counted where that is needed. */
+  readonly items: number | null;
 }
 
 /**
@@ -43,7 +45,7 @@ export interface PrepareJobOptions {
  * @throws JobInvalidError and what else is wrong with it; SplitrunError BACKEND_NOT_OFFERED
  */
 export async function prepareJob(source: unknown, overrides: JobOverrides, prepare: PrepareJobOptions): Promise<PreparedJob> {
-  const { cwd, stdin, offer } = prepare;
+  const { cwd, stdin, offer, items: known } = prepare;
   const loaded = await loadJob(source, overrides, { cwd });
   const { job, baseDir, origins } = offer === null ? loaded : asOffered(loaded, offer);
   const options = {
@@ -53,7 +55,7 @@ export async function prepareJob(source: unknown, overrides: JobOverrides, prepa
     environment: process.env,
     origins,
   };
-  if (!needsCount(job.policy)) return { ...(await resolveJob(job, { ...options, items: null })), stdin };
+  if (known !== null || !needsCount(job.policy)) return { ...(await resolveJob(job, { ...options, items: known })), stdin };
   const input = await resolveInputOf(job, { baseDir });
   const reading = { baseDir, bucket: job.bucket ?? null, s3: s3SettingsOf(job), stdin, itemKind: job.task.kind === "inference" ? "image" : "value", localPaths: true } as const;
   if (input.from !== "-") return { ...(await resolveJob(job, { ...options, items: await countItems(input, reading) })), stdin };

@@ -61,7 +61,7 @@ export function startJob(job: Job | string, options: RunJobOptions, number: numb
 
   async function run(): Promise<RunResult> {
     const cwd = process.cwd();
-    const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: host.offer });
+    const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: host.offer, items: null });
     await host.ready?.(prepared.job.backend.kind);
     const execution = executionOf(prepared, options, {
       cwd,

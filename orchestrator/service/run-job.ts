@@ -29,7 +29,7 @@ export interface RunJobOptions {
  */
 export async function runJob(job: Job | string, options: RunJobOptions = {}): Promise<RunResult> {
   const cwd = process.cwd();
-  const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: null });
+  const prepared = await prepareJob(job, {}, { cwd, stdin: process.stdin, offer: null, items: null });
   const parts = { cwd, cacheDir: defaultCacheDir(process.env), stop: createStopSwitch(options.signal), onProgress: options.onProgress ?? null, onStored: null, onHome: null };
   return executeAlone(prepared.job, executionOf(prepared, options, parts));
 }
@@ -40,5 +40,5 @@ export function executionOf(
   { fresh = false, takeOver = false }: RunJobOptions,
   parts: Pick<ExecuteOptions, "cwd" | "cacheDir" | "stop" | "onProgress" | "onStored" | "onHome">,
 ): ExecuteOptions {
-  return { ...parts, mode: "run", home: null, fresh, takeOver, retryFailed: true, stdin, record: jobForRecord(job), onNote: null };
+  return { ...parts, mode: "run", home: null, fresh, takeOver, taken: null, retryFailed: true, stdin, record: jobForRecord(job), onNote: null };
 }

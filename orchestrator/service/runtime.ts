@@ -94,7 +94,7 @@ async function artifactsOf({ job, model, module }: RuntimeRequest, cacheDir: str
 }
 
 async function artifactsOfJob(source: Job | string, cacheDir: string): Promise<readonly RuntimeArtifact[]> {
-  const { job } = await prepareJob(source, {}, { cwd: process.cwd(), stdin: process.stdin, offer: null });
+  const { job } = await prepareJob(source, {}, { cwd: process.cwd(), stdin: process.stdin, offer: null, items: null });
   const { task, artifacts } = await prepareArtifacts(job, { cacheDir });
   const { sha256, name } = task.kind === "inference" ? task.model : task.module;
   return [...artifacts].map(([hash, { path, bytes }]) => ({ sha256: hash, bytes, path, name: hash === sha256 ? name : hash }));

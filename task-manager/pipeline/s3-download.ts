@@ -22,6 +22,7 @@ export function createS3Downloader(spec: DownloadSpec): S3Downloader {
     endpoint: null,
     checksums: null,
     encryption: null,
+    storageClass: null,
     ...spec.s3,
     retries: { attemptsMax: 1, pauseMs: 0, pauseMsMax: 0 },
     socketsMax: spec.concurrency,

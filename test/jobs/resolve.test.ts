@@ -23,6 +23,7 @@ test("a job that says only input and task becomes complete, with the defaults of
     input: { from: ["a.jpg", "b.jpg"], format: "list", column: null, id: null, weight: null, limit: null },
     bucket: null,
     s3: { requesterPays: false, forcePathStyle: null },
+    s3Keeping: { encryption: null, storageClass: null },
     task: {
       kind: "inference",
       model: "/models/m.onnx",
@@ -85,12 +86,26 @@ describe("input in S3", () => {
   });
 });
 
+describe("an output in S3", () => {
+  test("is complete, with the defaults of the documentation", async () => {
+    const { job } = await resolve({ ...smallJob, output: "s3://b/p" });
+    expect(job.output).toEqual({ kind: "s3", url: "s3://b/p/", format: "jsonl", order: "input", partItems: 10_000, checkpointMs: 60_000 });
+  });
+
+  test("is recorded as it was given", async () => {
+    const s3 = { requesterPays: true, forcePathStyle: true, encryption: "kms", kmsKeyId: "k", storageClass: "STANDARD_IA" } as const;
+    const { job } = await resolve({ ...smallJob, s3, output: { to: "s3://b/", format: "csv", order: "completion", partItems: 7, checkpointMs: 9 } });
+    expect(job.s3Keeping).toEqual({ encryption: { kind: "kms", keyId: "k" }, storageClass: "STANDARD_IA" });
+    expect((await resolve(jobForRecord(job))).job).toEqual(job);
+  });
+});
+
 describe("every value names the rule that it came from", () => {
   test("each value of the complete job is in the plan, once", async () => {
     const { job, provenance } = await resolve({ ...smallJob, output: "out" });
     const fields = provenance.map(({ field }) => field);
     expect(new Set(fields).size).toBe(fields.length);
-    const { task, output, ...rest } = job;
+    const { task, output, s3Keeping: _keeping, ...rest } = job;
     const leaves = (value: unknown, at: string): string[] =>
       typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length > 0 && !at.endsWith("crop")
         ? Object.entries(value).flatMap(([name, part]) => leaves(part, at === "" ? name : `${at}.${name}`))
@@ -98,7 +113,7 @@ describe("every value names the rule that it came from", () => {
     const expected = [...leaves(rest, ""), ...leaves(task, "task")]
       .filter((field) => field !== "baseDir" && !field.startsWith("sizing"))
       .map((field) => ({ "task.labels": "task.postprocess.labels", hostBlockedMs: "task.download.hostBlockedMs" })[field] ?? field);
-    expect(fields).toEqual(expect.arrayContaining([...expected, "splitSize", "output.to", "output.format", "output.order"]));
+    expect(fields).toEqual(expect.arrayContaining([...expected, "splitSize", "s3.encryption", "s3.kmsKeyId", "s3.storageClass", "output.to", "output.format", "output.order"]));
     expect(output).toEqual({ kind: "directory", dir: "/base/out", format: "jsonl", order: "completion" });
     expect(provenance.every(({ rule }) => rule !== "")).toBe(true);
   });

@@ -57,6 +57,10 @@ describe("a wrong job names the field, the value, what is allowed, and the neare
     ["three means for gray", withTask({ preprocess: { colorOrder: "gray", std: [1] } }), "task.preprocess.mean: [0.485,0.456,0.406] (the default) is not allowed; allowed: one number for colorOrder gray"],
     ["a division by zero", withTask({ preprocess: { std: [1, 0, 1] } }), "task.preprocess.std: [1,0,1] is not allowed; allowed: numbers other than 0"],
     ["two that decide the output", withTask({ postprocess: { preset: "off-sample", topK: 3 } }), "task.postprocess.topK: 3 is not allowed; allowed: nothing beside preset off-sample"],
+    ["an http URL as the output", { ...smallJob, output: "http://b/p/" }, 'output: "http://b/p/" is not allowed; allowed: print, the path of a directory, or s3://bucket/prefix/'],
+    ["an output in S3 without a bucket", { ...smallJob, output: "s3://" }, 'output: "s3://" is not allowed; allowed: s3://bucket/key'],
+    ["parts without S3", { ...smallJob, output: { to: "out", partItems: 5 } }, "output.partItems: 5 is not allowed; allowed: nothing but with an output in S3"],
+    ["a key without KMS", { ...smallJob, s3: { encryption: "s3", kmsKeyId: "k" } }, 's3.kmsKeyId: "k" is not allowed; allowed: a key only with s3.encryption kms'],
     ["a format that is not written when printing", { ...smallJob, output: { to: "print", format: "csv" } }, 'output.format: "csv" is not allowed; allowed: jsonl when printing; give a directory'],
     ["a format that is none of stdin", { ...smallJob, input: { from: "-", format: "parquet" } }, 'input.format: "parquet" is not allowed; allowed: stdin, text, csv, jsonl for stdin'],
     ["something else altogether", 17, ": 17 is not allowed; allowed: an object with at least input and task"],
@@ -101,8 +105,6 @@ describe("what is not built yet is refused with one message each", () => {
     [{ tune: true }, "tune: true is not built yet; leave it out"],
     [{ deadlineMs: 5000 }, "deadlineMs: 5000 is not built yet; leave it out"],
     [{ profile: "cpu" }, 'profile: "cpu" is not built yet; allowed now: off'],
-    [{ output: "s3://b/p/" }, 'output: "s3://b/p/" is not built yet; allowed now: print, or a directory'],
-    [{ output: { to: "S3://b/p/" } }, 'output.to: "S3://b/p/" is not built yet; allowed now: print, or a directory'],
     [{ task: { kind: "command", argv: ["cp", "{input}"] } }, 'task.kind: "command" is not built yet; allowed now: inference, function'],
   ])("%j", (more, expected) => {
     expect(refusal({ ...smallJob, ...more })).toEqual([expected]);

@@ -128,6 +128,25 @@ describe("resume", () => {
     await home.close();
   });
 
+  test("reads a list in S3 again, whose copy was cut, as long as it is the same", async () => {
+    const dir = await newHome();
+    const identity = { kind: "text", from: "s3://b/list.txt", size: 10, modifiedMs: 1 } as const;
+    const source = (): ItemSource => {
+      let taken = 0;
+      return { identity, rereadable: false, read: async (count: number) => list.slice(taken, (taken += count)), remaining: () => null, close: async () => {} };
+    };
+    const home = await openHome(homeOptions(dir, { source: identity }));
+    const copied = await home.list(source());
+    home.match(0, await copied.read(2));
+    await copied.close();
+    await home.close();
+    const resumed = await openHome(homeOptions(dir, { mode: "resume", source: identity }));
+    const again = await resumed.list(source());
+    expect(await again.read(9)).toEqual(list);
+    await again.close();
+    await resumed.close();
+  });
+
   test("reads a list back that can be read only once", async () => {
     const dir = await newHome();
     const identity = { kind: "stdin", from: "-", size: null, modifiedMs: null } as const;

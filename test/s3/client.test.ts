@@ -234,11 +234,11 @@ describe("putting", () => {
   test("pays where the requester pays, and encrypts as it is told", async () => {
     server.createBucket("paid", { requesterPays: true });
     await expect(client().put({ bucket: "paid", key: "a" }, Buffer.from("x"), once)).rejects.toMatchObject({ code: "S3_ACCESS_DENIED" });
-    const paying = client({ requesterPays: true, encryption: { kmsKeyId: "key-1" } });
+    const paying = client({ requesterPays: true, encryption: { kind: "kms", keyId: "key-1" }, storageClass: "STANDARD_IA" });
     await paying.put({ bucket: "paid", key: "a" }, Buffer.from("x"), once);
     await paying.putParts({ bucket: "paid", key: "b" }, [Buffer.from("x")], once);
     for (const key of ["a", "b"]) {
-      expect(server.object("paid", key)?.headers).toMatchObject({ "x-amz-server-side-encryption": "aws:kms", "x-amz-server-side-encryption-aws-kms-key-id": "key-1" });
+      expect(server.object("paid", key)?.headers).toMatchObject({ "x-amz-server-side-encryption": "aws:kms", "x-amz-server-side-encryption-aws-kms-key-id": "key-1", "x-amz-storage-class": "STANDARD_IA" });
       expect((await paying.get({ bucket: "paid", key }, { maxBytes })).bytes.toString()).toBe("x");
     }
     for await (const page of paying.list({ bucket: "paid", key: "" }, { startAfter: null })) expect(page).toHaveLength(2);

@@ -48,9 +48,9 @@ async function start(options: Partial<MeteredOptions> = {}): Promise<Setting> {
         name, input: Array.from({ length: 100 }, (_, item) => item), task: { kind: "function", module, threads: 1 }, policy: "none", splitSize: 5, taskManagers: 4, speculation: false,
         heartbeat: { reportMs: 20, everyMs: 200 }, output: path.join(folder, name), ...more,
       };
-      const { job: resolved, stdin } = await prepareJob(job, {}, { cwd: folder, stdin: process.stdin, offer: null });
+      const { job: resolved, stdin } = await prepareJob(job, {}, { cwd: folder, stdin: process.stdin, offer: null, items: null });
       return executeJob({ ...resolved, taskManagers: job.taskManagers ?? 4 }, service, {
-        mode, home: mode === "resume" ? path.join(folder, name) : null, fresh: false, retryFailed: false, takeOver: false, cwd: folder, cacheDir, stdin,
+        mode, home: mode === "resume" ? path.join(folder, name) : null, fresh: false, retryFailed: false, takeOver: false, taken: null, cwd: folder, cacheDir, stdin,
         record: jobForRecord(resolved), stop: createStopSwitch(), onProgress: null, onStored: null, onNote: null, onHome: null,
       });
     },

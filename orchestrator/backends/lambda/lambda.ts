@@ -40,7 +40,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
   let s3: S3Client | undefined;
   const staging = () =>
     (s3 ??= createS3Client({
-      region: null, profile: null, endpoint: null, forcePathStyle: null, checksums: null, requesterPays: false, encryption: null,
+      region: null, profile: null, endpoint: null, forcePathStyle: null, checksums: null, requesterPays: false, encryption: null, storageClass: null,
       retries: s3Retries, socketsMax: s3SocketsMax, connectTimeoutMs: 5_000, idleTimeoutMs: 20_000,
     }));
   const invoker = createInvoker(sdk, client, async ({ bucket, key, bytes }) => {

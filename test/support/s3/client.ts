@@ -10,6 +10,7 @@ export const clientOptions: S3ClientOptions = {
   checksums: null,
   requesterPays: false,
   encryption: null,
+  storageClass: null,
   retries: { attemptsMax: 5, pauseMs: 1, pauseMsMax: 10 },
   socketsMax: 16,
   connectTimeoutMs: 5000,
