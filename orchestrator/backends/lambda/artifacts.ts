@@ -30,7 +30,7 @@ export function createArtifactSource(staging: StagingPlaces | null, s3: () => S3
     if (staging !== null) return { ...artifact, inline: null, s3: await stagedAt(artifact, file.path, staging) };
     if (bytes <= inlineBytesMax) return { ...artifact, inline: (await readFile(file.path)).toString("base64"), s3: null };
     throw new SplitrunError(
-      `${name} (${megabytes(bytes)}) is not in the function, and does not fit into a request (${megabytes(inlineBytesMax)}); deploy it (splitrun deploy --model ${name}), or give backend.stagingBucket`,
+      `${name} (${megabytes(bytes)}) is not in the function, and does not fit into a request (${megabytes(inlineBytesMax)}); deploy it (splitrun deploy ${name.endsWith(".onnx") ? "--model" : "--module"} …), or give backend.stagingBucket`,
       { code: "LAMBDA_ARTIFACT", field: "backend.stagingBucket", value: null },
     );
   }

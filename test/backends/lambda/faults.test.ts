@@ -3,7 +3,7 @@ import { temporaryFolder } from "../../support/function-task.ts";
 import type { Fault } from "../../support/lambda/emulator.ts";
 import { emulated, runFunction, type ResultLine } from "./support.ts";
 
-const emulator = emulated({}, [{ timeoutSeconds: 30 }, { name: "short", timeoutSeconds: 2 }, { name: "small", memoryMb: 320 }, { name: "small-step-up", memoryMb: 1024 }]);
+const emulator = emulated({}, [{ timeoutSeconds: 30 }, { name: "short", timeoutSeconds: 3 }, { name: "small", memoryMb: 320 }, { name: "small-step-up", memoryMb: 1024 }]);
 const isWork = (payload: Buffer) => payload.includes('"kind":"work"');
 
 /** Twice its item, after a few milliseconds; what its item says besides. */
@@ -58,7 +58,7 @@ describe("what ends an invocation is found, and blamed alone", () => {
   test("an item that runs into the function's time-out", async () => {
     const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, withBad("hang"), { backend: { kind: "lambda", functionName: "short" } });
     expect(result.state).toBe("finished-with-errors");
-    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("the function's time-out of 2 s") as string });
+    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("the function's time-out of 3 s") as string });
     expect(others(lines)).toBe(119);
   });
 

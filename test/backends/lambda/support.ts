@@ -73,6 +73,6 @@ export async function runFunction(folder: string, source: string, input: readonl
     heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 4000 }, output: path.join(folder, "out"), ...changes,
   });
   const lines = (await jsonLines<ResultLine>(path.join(result.home, "results.jsonl"))).sort((a, b) => a.index - b.index);
-  expect(lines.map(({ index }) => index)).toEqual(input.map((_, index) => index));
+  expect(lines.map(({ index }) => index), `${result.state}: ${result.summary.message}`).toEqual(input.map((_, index) => index));
   return { result, lines };
 }
