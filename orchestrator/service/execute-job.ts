@@ -122,6 +122,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
   }));
   const cost = createRunCost(job, backend, service.metering);
   const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });
+  cost.open(pool);
   const runId = newRunId(startedAt);
   let opening: Promise<Home> | undefined;
   const open = () =>

@@ -17,6 +17,8 @@ export interface RunCost {
   readonly account: Account;
   /** What is spent so far; null: the backend costs nothing. */
   readonly usd: number | null;
+  /** Before the first Task Manager is started. */
+  open(pool: RunPool): void;
   /** Holds the run within its budget. */
   watch(run: Run, pool: RunPool): void;
   /** An item's outcome was stored after so many tries. */
@@ -36,16 +38,23 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
   const account: Account = {
     usage(usage) {
       ledger.add(usage);
+      learn({ ...usage, startedMs: 0, notAfterMs: usage.billedMs });
       check();
     },
   };
 
+  /** What comes next may take longer than what was seen, which may only have got ready. */
+  function learn(work: UsageInFlight): void {
+    const notAfterMs = Math.max(work.notAfterMs, work.startedMs + (meter?.longestMs ?? 0));
+    costliestUsd = Math.max(costliestUsd, ledger.atMostUsd({ ...work, notAfterMs }));
+  }
+
   const inFlight = (): readonly UsageInFlight[] => metering.inFlight(backend, account);
 
   function holdTo(maxUsd: number, run: Run, pool: RunPool): void {
-    const atMostUsd = inFlight().map((work) => ledger.atMostUsd(work));
-    costliestUsd = atMostUsd.reduce((most, usd) => Math.max(most, usd), costliestUsd);
-    const inFlightUsd = atMostUsd.reduce((sum, usd) => sum + usd, 0);
+    const running = inFlight();
+    const inFlightUsd = running.reduce((sum, work) => sum + ledger.atMostUsd(work), 0);
+    running.forEach(learn);
     const { taskManagers, spent } = taskManagersWithin({ maxUsd, spentUsd: ledger.spentUsd, inFlightUsd, costliestUsd });
     pool.limit(taskManagers);
     if (spent) run.stop("budget", "drain", budgetMessage({ maxUsd, spentUsd: ledger.spentUsd, inFlightUsd, costliestUsd }));
@@ -61,6 +70,10 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
     account,
     get usd() {
       return meter === null ? null : ledger.spentUsd;
+    },
+    open(pool) {
+      // Where starting one costs money, too, one shows how much.
+      if (meter !== null && budget.maxCostUsd !== null) pool.limit(1);
     },
     watch(run, pool) {
       const { maxCostUsd } = budget;

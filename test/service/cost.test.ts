@@ -150,6 +150,7 @@ describe("a budget", () => {
     const result = await run({ budget: { maxCostUsd: invocationUsd / 2 } });
     expect(result.summary.reason).toBe("budget");
     expect(backend.usages).toHaveLength(1);
+    expect(backend.launches).toBe(1);
   });
 
   test("is accepted where nothing costs anything, and never reached", async () => {

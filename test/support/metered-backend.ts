@@ -11,6 +11,7 @@ export interface MeteredOptions {
 
 export interface MeteredBackend extends Backend {
   readonly usages: readonly Usage[];
+  readonly launches: number;
   /** The most pieces of work that were in flight at once. */
   readonly inFlightMax: number;
 }
@@ -22,6 +23,7 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
   const inFlight = new Map<string, UsageInFlight>();
   const sizes = { memoryMb: 1024, ephemeralMb: 512, architecture: "x86_64", region: "us-east-1" } as const;
   let inFlightMax = 0;
+  let launches = 0;
 
   function begin(taskManager: string, assignment: number): void {
     const startedMs = Date.now();
@@ -80,10 +82,14 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
     taskManagersMax: inner.taskManagersMax,
     meter: { onUsage: (listener) => void listeners.push(listener), inFlight: () => [...inFlight.values()], ...(reports === undefined ? {} : { reports }) },
     usages,
+    get launches() {
+      return launches;
+    },
     get inFlightMax() {
       return inFlightMax;
     },
     async launch(spec) {
+      launches += 1;
       const launched = await inner.launch(spec);
       const metered = overheard(spec.name, launched);
       known.set(metered, launched);

@@ -48,7 +48,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
     void staging().delete(bucket, [key]).catch(() => undefined);
     return content.bytes;
   });
-  const meter = createUsageMeter({ region, now: () => Date.now() });
+  const meter = createUsageMeter({ region, splitMs: settings.splitSeconds * 1000, now: () => Date.now() });
   const gate = new Gate({ max: taskManagersMax, now: () => performance.now(), random: Math.random });
   const places = settings.stagingBucket === null ? null : stagingPlaces(placeOf(settings.stagingBucket), settings.functionName);
   const parts: SlotParts = {

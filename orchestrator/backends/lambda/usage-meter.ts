@@ -24,12 +24,13 @@ export interface UsageMeter extends Meter {
 }
 
 /** What invocations cost in time: as Lambda reports it where the report came along, else by what was seen of them. */
-export function createUsageMeter({ region, now }: { readonly region: string; readonly now: () => number }): UsageMeter {
+export function createUsageMeter({ region, splitMs, now }: { readonly region: string; readonly splitMs: number; readonly now: () => number }): UsageMeter {
   const listeners: ((usage: Usage) => void)[] = [];
   const running = new Set<UsageInFlight>();
   const factsByFunction = new Map<string, Facts>();
 
   return {
+    longestMs: splitMs + endMs,
     onUsage: (listener) => void listeners.push(listener),
     inFlight: () => [...running],
     start({ taskManager, functionName, beginWithinMs }) {
