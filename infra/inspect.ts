@@ -77,6 +77,8 @@ export async function findFunction({ lambda }: Aws, name: string): Promise<Found
   const found = await callIfThere("lambda:GetFunction", () => lambda.send(new GetFunctionCommand({ FunctionName: name })));
   if (found?.Configuration === undefined) return null;
   const configuration = found.Configuration;
+  // Without them a function of ours would pass for somebody else's.
+  if (found.TagsError !== undefined) await call("lambda:ListTags", () => Promise.reject(Object.assign(new Error(found.TagsError?.Message), { name: "AccessDeniedException" })));
   const { Aliases: aliases = [] } = await call("lambda:ListAliases", () => lambda.send(new ListAliasesCommand({ FunctionName: name })));
   const alias = aliases.find(({ Name }) => Name === aliasName);
   const live = alias === undefined

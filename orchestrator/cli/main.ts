@@ -25,6 +25,10 @@ Examples
     splitrun plan job.yaml
   Results as a table, in the order of the list:
     splitrun export out --to results.csv --order input
+  The same on a thousand functions of AWS Lambda, and away again:
+    splitrun deploy --model model.onnx
+    splitrun run --backend lambda --input urls.txt --model model.onnx --output out
+    splitrun undeploy
 
 Exit codes
     0  every item has a result

@@ -56,6 +56,23 @@ test("from nothing to a function that runs on its own native libraries, and back
   expect((await run("undeploy")).stdout).toBe("Nothing to remove: there is no splitrun in us-east-1\n");
 });
 
+test("the rights that the documentation asks for are enough, and each of them is used", async () => {
+  const before = new Set(account.emulator.actions);
+  // What a whole life of a runtime asks for beside what the test above did.
+  await run("deploy", "--name", "life", "--memory-step-up-mb", "3000", "--reserved-concurrency", "5", "--staging-bucket", "staging");
+  await run("deploy", "--name", "life", "--memory-mb", "2048", "--retention-days", "30");
+  await run("undeploy", "--name", "life");
+  const page = await readFile(path.resolve(import.meta.dirname, "../../docs/backends/lambda.md"), "utf8");
+  const policy = JSON.parse(/```json\n([\s\S]*?)```/.exec(page)?.[1] ?? "{}") as { readonly Statement: readonly { readonly Action: readonly string[] }[] };
+  const documented = new Set(policy.Statement.flatMap(({ Action }) => Action));
+  const asked = [...new Set([...before, ...account.emulator.actions])];
+  expect(asked.filter((action) => !documented.has(action))).toEqual([]);
+  // Lambda and IAM ask for these themselves where tags or a role are given; logs are read after jobs, trust and code change seldom.
+  const implied = ["lambda:ListTags", "iam:TagRole", "iam:PassRole", "logs:FilterLogEvents", "iam:UpdateAssumeRolePolicy", "lambda:UpdateFunctionCode", "lambda:TagResource"];
+  expect([...documented].filter((action) => !action.startsWith("s3:") && !account.emulator.actions.has(action) && !implied.includes(action))).toEqual([]);
+  expect(resourcesOf(account.emulator)).toEqual([]);
+});
+
 test("only the package: as a zip, or as a folder that the Dockerfile copies", async () => {
   await run("deploy", "--package", "function.zip");
   expect((await readFile(path.join(cwd, "function.zip"))).subarray(0, 2).toString()).toBe("PK");
