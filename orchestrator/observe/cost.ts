@@ -34,7 +34,7 @@ export interface Cost {
 /** `$0.0042`: enough digits to tell cents of cents apart, no more. */
 export function usdText(usd: number): string {
   if (usd === 0) return "$0";
-  if (usd >= 1) return `$${usd.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+  if (usd >= 0.1) return `$${usd.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
   if (usd < 1e-9) return "under $0.000000001";
   return `$${usd.toLocaleString("en-US", { maximumSignificantDigits: 2, maximumFractionDigits: 12 })}`;
 }
