@@ -1,5 +1,5 @@
 // Runs all classes with all rules and writes the tables into README.md beside this file. Takes half an hour on two cores.
-//   npm run build && node bench/simulation/tables.mjs [--seeds n] [--processes n] [--only table] [--class name]...
+//   npm run build && node bench/simulation/tables.mjs [--seeds n (at most)] [--processes n] [--only table] [--class name]...
 import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -43,7 +43,7 @@ console.error(`${Math.round((Date.now() - startedMs) / 1000)} s`);
 
 async function classesOf(file) {
   const workload = JSON.parse(await readFile(path.join(folder, file), "utf8"));
-  return workload.classes.map(({ name, parameters }) => ({ file, name, workers: parameters.workers }));
+  return workload.classes.map(({ name, seeds }) => ({ file, name, seeds: Math.min(seeds, Number(values.seeds ?? seeds)) }));
 }
 
 /** The longest first, a few processes at a time. */
@@ -52,8 +52,7 @@ async function allOf(runs) {
   const done = new Map();
   const work = async () => {
     for (let run = queue.shift(); run !== undefined; run = queue.shift()) {
-      const seeds = values.seeds === undefined ? [] : ["--seeds", values.seeds];
-      const args = ["simulate", path.join(folder, run.file), "--class", run.name, "--compare", "--json", ...run.table.flags, ...seeds];
+      const args = ["simulate", path.join(folder, run.file), "--class", run.name, "--compare", "--json", "--seeds", String(run.seeds), ...run.table.flags];
       const { stdout } = await promisify(execFile)(process.execPath, [cli, ...args], { maxBuffer: 1e8 });
       done.set(`${run.table.name} ${run.name}`, JSON.parse(stdout).classes);
       console.error(`${run.table.name} ${run.name}: ${JSON.parse(stdout).classes.map((figures) => `${figures.rule} ${ratio(figures)}`).join(", ")}`);

@@ -22,10 +22,10 @@ const onTheWayMs = 125;
 /** An item that is not done by then is tried elsewhere at the same time. */
 const overdueMs = 1_000;
 /** Its holder has answered since, so that it is the item that is slow: elsewhere it would hardly be faster. */
-const overdueAliveMs = 7_000;
+const overdueAliveMs = 10_000;
 /** Such copies may take this part of the work, at so much each. */
-const aliveCopyShare = 0.018;
-const aliveCopyMs = 23_000;
+const aliveCopyShare = 0.0165;
+const aliveCopyMs = 20_000;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
 /** Of work, in one copy. */
@@ -342,8 +342,9 @@ export class RemainderRule implements Speculation {
   /** After so long it is the holder that must be slow, by all that it has ended and the item in hand. */
   #slowMs({ member, itemWeight }: Plight, usualMs: number, ageMs: number, nowMs: number): number {
     const slowBusyMs = muchFaster * (member.weightEnded + itemWeight) * usualMs;
-    const slowMs = Math.max(overdueMs, ageMs + slowBusyMs - this.#parts.fleet.busyMsOf(member, nowMs));
-    return this.#options.reclaim && slowMs <= slowestMachine * itemWeight * usualMs ? slowMs : Infinity;
+    const leastMs = this.#options.reclaim ? overdueMs : overdueBlindMs;
+    const slowMs = Math.max(leastMs, ageMs + slowBusyMs - this.#parts.fleet.busyMsOf(member, nowMs));
+    return slowMs <= slowestMachine * itemWeight * usualMs ? slowMs : Infinity;
   }
 
   /** So slow an item may last long twice: not many are tried so, by the work that the job has been. */
