@@ -34,7 +34,7 @@ Exit codes
     0  every item has a result
     1  finished, some items ended as errors (failed.jsonl lists them)
     2  the job or the command line is wrong; nothing was started
-    3  stopped early (backend, tolerance, budget, time-out, disk); resume goes on
+    3  stopped early (backend, tolerance, budget, time-out, disk, S3); resume goes on
   130  interrupted; resume goes on`;
 
 function createProgram(): Command {

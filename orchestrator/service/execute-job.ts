@@ -23,13 +23,15 @@ import type { Home, Outcome } from "../results/types.ts";
 import type { SchedulerPlan } from "../scheduler/types.ts";
 import { quarantineFile, startRun, type Run, type RunEnd } from "../run/run.ts";
 import { createRunCost, type RunCost } from "./run-cost.ts";
-import { outputInS3, type TakenOutput } from "./output-in-s3.ts";
+import { filesOf, outputInS3, type TakenOutput } from "./output-in-s3.ts";
 import { planOf } from "./plan-of.ts";
 import type { RunNeeds, RunPool } from "./pool.ts";
 import { createService, type Service } from "./service.ts";
 import type { StopSwitch } from "./stop-switch.ts";
 
 const progressEveryMs = 200;
+/** Who waits for longer wants to know what for. */
+const outputSlowMs = 3000;
 
 export interface ExecuteOptions {
   /** `resume` goes on with the list and the errors as they are. */
@@ -148,7 +150,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = output === null
       ? await home.list(source)
-      : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed });
+      : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed, files: filesOf(job, prepared) });
     try {
       return await runInHome({ job, options, plan, home, pool, cost, output, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
@@ -378,7 +380,7 @@ async function writeOutput(job: ResolvedJob, home: Home): Promise<{ readonly out
 }
 
 /** What is not in S3 in the end makes a run that can be resumed of one that was complete. */
-async function endOfOutput(end: RunEnd, output: Output | null, { stop }: ExecuteOptions): Promise<{ readonly end: RunEnd; readonly notes: readonly string[] }> {
+async function endOfOutput(end: RunEnd, output: Output | null, { stop, onNote }: ExecuteOptions): Promise<{ readonly end: RunEnd; readonly notes: readonly string[] }> {
   const notes: string[] = [];
   if (output === null) return { end, notes };
   const complete = end.state === "completed";
@@ -389,7 +391,8 @@ async function endOfOutput(end: RunEnd, output: Output | null, { stop }: Execute
     // The first one ended the run.
     if (complete || requests > 1) giveUp.abort();
   });
-  const unfinished = await output.finish({ complete, giveUp: giveUp.signal, onNote: (text) => notes.push(text) });
+  const slow = setTimeout(() => onNote?.(`The last results are on their way to ${output.url}.`), outputSlowMs);
+  const unfinished = await output.finish({ complete, giveUp: giveUp.signal, onNote: (text) => notes.push(text) }).finally(() => clearTimeout(slow));
   return { end: unfinished === null ? end : { ...end, state: "stopped", ...unfinished }, notes };
 }
 

@@ -1,16 +1,23 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
+import { Readable } from "node:stream";
 import { SplitrunError } from "../errors.ts";
+import type { PreparedArtifacts } from "../jobs/artifacts.ts";
 import { loadJob } from "../jobs/load.ts";
+import { schemeOf } from "../jobs/paths.ts";
 import { s3KeepingOf, s3SettingsOf } from "../jobs/resolve.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import { readRecord } from "../results/home-record.ts";
 import type { Lease } from "../results/s3/lease.ts";
 import { readMarker } from "../results/s3/marker.ts";
 import type { OutputObjects } from "../results/s3/objects.ts";
-import type { Output } from "../results/s3/output.ts";
+import type { JobFile, Output } from "../results/s3/output.ts";
 import type { RunRecord } from "../results/s3/records.ts";
+
+/** A model is put in several parts of this size. */
+const filePieceBytes = 8 * 2 ** 20;
 
 /** An output that is this process's already. */
 export interface TakenOutput {
@@ -45,6 +52,23 @@ export async function outputInS3({ output, s3, s3Keeping }: ResolvedJob, { mode,
     objects.close();
     throw error;
   }
+}
+
+/** What of this machine a model needs, for those who go on elsewhere. A function's module may need more than its file. */
+export function filesOf({ task }: ResolvedJob, prepared: PreparedArtifacts): readonly JobFile[] {
+  if (task.kind !== "inference" || prepared.task.kind !== "inference") return [];
+  const files: JobFile[] = [];
+  const { sha256 } = prepared.task.model;
+  const model = prepared.artifacts.get(sha256);
+  if (model !== undefined && schemeOf(task.model) === null) {
+    files.push({ field: "task.model", sha256, ending: ".onnx", bytes: () => createReadStream(model.path, { highWaterMark: filePieceBytes }) });
+  }
+  const { labels } = prepared.task.postprocess;
+  if (labels !== null && typeof task.labels === "string" && schemeOf(task.labels) === null) {
+    const text = Buffer.from(labels.map((label) => `${label}\n`).join(""));
+    files.push({ field: "task.postprocess.labels", sha256: createHash("sha256").update(text).digest("hex"), ending: ".txt", bytes: () => Readable.from([text]) });
+  }
+  return files;
 }
 
 export interface HomeOfOutput {

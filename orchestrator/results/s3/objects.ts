@@ -76,9 +76,9 @@ export class OutputObjects {
   }
 
   /** Pieces of `putPartBytes`, the last aside: as one object, which is seen once it is whole. */
-  async put(name: string, pieces: AsyncIterable<Buffer>, condition: PutOptions["condition"]): Promise<PutContent> {
+  async put(name: string, pieces: AsyncIterable<Buffer>, { condition, signal }: Pick<PutOptions, "condition"> & { readonly signal: AbortSignal }): Promise<PutContent> {
     const place = this.#placeOf(name);
-    const options = { condition, contentType: contentTypeOf(name) };
+    const options = { condition, signal, contentType: contentTypeOf(name) };
     const hash = createHash("sha256");
     let bytes = 0;
     const seen = async function* (): AsyncGenerator<Buffer, void> {

@@ -51,6 +51,17 @@ export interface BeginOptions {
   /** The job as the run's directory has it. */
   readonly record: unknown;
   readonly retryFailed: boolean;
+  /** Files of this machine that the job names, for a machine that lacks them. */
+  readonly files: readonly JobFile[];
+}
+
+export interface JobFile {
+  /** Of the job: `task.model`. */
+  readonly field: string;
+  readonly sha256: string;
+  /** Of the file's name: `.onnx`. */
+  readonly ending: string;
+  readonly bytes: () => AsyncIterable<Buffer>;
 }
 
 /** How the output ended; null: whole, or stopped as the run was. */
@@ -164,6 +175,8 @@ class S3Output implements Output {
   readonly #opened: Opened;
   #begun: Begun | null = null;
   #touched = false;
+  readonly #closing = new AbortController();
+  #files: Promise<void> = Promise.resolve();
   #list: WholeList | null;
   #failure: Error | null = null;
   #tell: (message: string) => void = () => undefined;
@@ -212,7 +225,22 @@ class S3Output implements Output {
     const spool = this.#list === null ? await this.#spool(options, homeId, projection) : null;
     this.#begun = { options, homeId, store, projection, spool };
     if (this.#list !== null) projection.listEnded(this.#list.count);
+    this.#putFiles(options.files);
     return spool?.list ?? home.list(options.source);
+  }
+
+  /** Beside the run, which needs none of it. */
+  #putFiles(files: readonly JobFile[]): void {
+    const { objects } = this.#options;
+    const { signal } = this.#closing;
+    const putAll = async (): Promise<void> => {
+      for (const file of files) {
+        if ((await objects.stat(fileName(file))) !== null) continue;
+        await patiently(() => objects.put(fileName(file), file.bytes(), { condition: "none", signal }), signal);
+      }
+    };
+    // Whoever goes on elsewhere has to say where the file is there.
+    this.#files = putAll().catch(() => undefined);
   }
 
   #spool(options: BeginOptions, homeId: string, projection: Projection): Promise<Spool> {
@@ -242,12 +270,15 @@ class S3Output implements Output {
   async finish({ complete, giveUp, onNote }: Parameters<Output["finish"]>[0]): Promise<OutputEnd | null> {
     if (this.#begun === null) return null;
     const { projection } = this.#begun;
-    const stop = (): void => projection.giveUp();
+    const stop = (): void => {
+      this.#closing.abort();
+      projection.giveUp();
+    };
     giveUp.addEventListener("abort", stop, { once: true });
     if (giveUp.aborted) stop();
     try {
       if (complete) await this.#complete(this.#begun, giveUp, onNote);
-      else await this.#putLastTail(projection);
+      else await this.#putLastTail(projection, stop);
       return null;
     } catch (error) {
       const message = this.#failureText(this.#failure ?? (error instanceof Error ? error : new Error(String(error))));
@@ -261,6 +292,8 @@ class S3Output implements Output {
 
   async close(): Promise<void> {
     const { objects } = this.#options;
+    this.#closing.abort();
+    await this.#files;
     await this.#begun?.projection.close();
     await this.#opened.lease.release({ forget: this.#opened.isNew && !this.#touched });
     objects.close();
@@ -277,6 +310,7 @@ class S3Output implements Output {
       stopWaiting();
     }
     if (this.#failure !== null) throw this.#failure;
+    await this.#files;
     const tables = await this.#tables(begun, giveUp);
     for (let repairs = 0; repairs < repairsMax; repairs++) {
       const changed = await patiently(() => store.changed(), giveUp);
@@ -342,19 +376,20 @@ class S3Output implements Output {
     await objects.delete(names);
   }
 
-  async #putLastTail(projection: Projection): Promise<void> {
-    const timer = setTimeout(() => projection.giveUp(), lastTailMsMax);
+  async #putLastTail(projection: Projection, giveUp: () => void): Promise<void> {
+    const timer = setTimeout(giveUp, lastTailMsMax);
     try {
       await projection.drained();
       // One may be under way that does not have the last lines.
       await projection.checkpoint();
       await projection.checkpoint();
+      await this.#files;
     } finally {
       clearTimeout(timer);
     }
   }
 
-  async #putRecord({ home, source, runId, fingerprint, record }: BeginOptions, homeId: string): Promise<void> {
+  async #putRecord({ home, source, runId, fingerprint, record, files }: BeginOptions, homeId: string): Promise<void> {
     const { objects, format, partItems } = this.#options;
     const value: RunRecord = {
       schema: recordsSchema,
@@ -364,6 +399,7 @@ class S3Output implements Output {
       format, partItems,
       list: this.#list,
       job: record,
+      files: files.map((file) => ({ field: file.field, name: fileName(file) })),
     };
     await objects.putText(outputNames.record, `${JSON.stringify(value, null, 2)}\n`, "none");
   }
@@ -387,6 +423,10 @@ async function refuseOlderLines(dir: string): Promise<void> {
   throw new SplitrunError(`${dir} has results of an older list that the current one has not taken over yet; end that run first, with \`splitrun resume ${dir}\` and no output in S3`, {
     code: "OUTPUT_UNUSABLE", field: "output", value: dir,
   });
+}
+
+function fileName({ sha256, ending }: JobFile): string {
+  return `${outputNames.artifacts}${sha256}${ending}`;
 }
 
 function sum(values: readonly number[]): number {

@@ -40,11 +40,11 @@ export class PartStore {
   }
 
   /** Puts a part, unless these very bytes are there. `pieces`: the bytes from the start, each time that it is called. */
-  async put(part: PartToPut, pieces: () => AsyncIterable<Buffer>): Promise<PartRecord> {
+  async put(part: PartToPut, pieces: () => AsyncIterable<Buffer>, signal: AbortSignal): Promise<PartRecord> {
     const { name } = part;
     const known = this.#records.get(name);
     if (known !== undefined && bare(known.etag) === bare(this.#etags.get(name)) && known.sha256 === (await sha256Of(pieces()))) return known;
-    const record: PartRecord = { ...part, ...(await this.#write(name, pieces)) };
+    const record: PartRecord = { ...part, ...(await this.#write(name, pieces, signal)) };
     this.#etags.set(name, record.etag);
     this.#records.set(name, record);
     await appendFile(this.#file, `${JSON.stringify(record)}\n`, { mode: 0o600 });
@@ -62,11 +62,11 @@ export class PartStore {
     });
   }
 
-  async #write(name: string, pieces: () => AsyncIterable<Buffer>): Promise<Pick<PartRecord, "bytes" | "sha256" | "etag">> {
+  async #write(name: string, pieces: () => AsyncIterable<Buffer>, signal: AbortSignal): Promise<Pick<PartRecord, "bytes" | "sha256" | "etag">> {
     for (let races = 0; ; races++) {
       const etag = this.#etags.get(name);
       try {
-        return await this.#objects.put(name, pieces(), etag === undefined ? "absent" : { etag });
+        return await this.#objects.put(name, pieces(), { condition: etag === undefined ? "absent" : { etag }, signal });
       } catch (error) {
         if (!isRaced(error) || races === racesMax) throw error;
         // Another process has put something there: whose output is it?

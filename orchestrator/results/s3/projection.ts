@@ -265,7 +265,7 @@ export class Projection {
     const { offsets, failed } = this.#offsetsOf(part);
     const first = part * partItems;
     const counts = { first, end: first + offsets.length, succeeded: offsets.length - failed, failed };
-    return store.put({ name: this.#nameOf(part), ...counts }, () => linesAt(this.#handle, offsets));
+    return store.put({ name: this.#nameOf(part), ...counts }, () => linesAt(this.#handle, offsets), this.#giveUp.signal);
   }
 
   #offsetsOf(part: number): { readonly offsets: readonly number[]; readonly failed: number } {
@@ -294,7 +294,8 @@ export class Projection {
     const { objects, homeId } = this.#options;
     const pieces = () => this.#unsettledLines(from, to);
     const first = await pieces().next();
-    if (first.done !== true) await patiently(() => objects.put(tailName(homeId, to), pieces(), "none"), this.#giveUp.signal).catch((error: unknown) => {
+    const { signal } = this.#giveUp;
+    if (first.done !== true) await patiently(() => objects.put(tailName(homeId, to), pieces(), { condition: "none", signal }), signal).catch((error: unknown) => {
       this.#fail(error);
       throw error;
     });

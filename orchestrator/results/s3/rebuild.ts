@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { mkdir, open, writeFile } from "node:fs/promises";
+import { mkdir, open, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { SourceItem } from "../../inputs/types.ts";
 import { makeDirectories, syncDirectory } from "../durable.ts";
@@ -56,7 +56,7 @@ export async function rebuildHome(options: RebuildOptions): Promise<Rebuilt> {
   if (record.list !== null) await copyList(record.list, options);
   const runDir = join(dir, homeFiles.runs, record.runId);
   await mkdir(runDir, { recursive: true, mode: 0o700 });
-  await writeFile(join(runDir, "job.json"), `${JSON.stringify(record.job, null, 2)}\n`, { mode: 0o600 });
+  await writeFile(join(runDir, "job.json"), `${JSON.stringify(await jobHere(options), null, 2)}\n`, { mode: 0o600 });
   await writeMarker(dir, { url: objects.url, homeId, list: record.list });
   await writeRecord(dir, {
     fingerprint: record.fingerprint,
@@ -70,6 +70,33 @@ export async function rebuildHome(options: RebuildOptions): Promise<Rebuilt> {
   await syncDirectory(dir);
   const notes = journal.damaged === 0 ? [] : [`${journal.damaged} lines in ${objects.url} were damaged or out of place; their items are done again.`];
   return { items: journal.items, notes };
+}
+
+/** Where a file of the first machine is not on this one, its content is taken from S3. */
+async function jobHere({ objects, record }: RebuildOptions): Promise<unknown> {
+  let job = record.job;
+  for (const { field, name } of record.files) {
+    const path = valueAt(job, field.split("."));
+    if (typeof path !== "string" || (await isFile(path)) || (await objects.stat(name)) === null) continue;
+    job = withValue(job, field.split("."), objects.urlOf(name));
+  }
+  return job;
+}
+
+function isFile(path: string): Promise<boolean> {
+  return stat(path).then((found) => found.isFile(), () => false);
+}
+
+function valueAt(value: unknown, [name, ...rest]: readonly string[]): unknown {
+  return name === undefined || !isObject(value) ? value : valueAt(value[name], rest);
+}
+
+function withValue(value: unknown, [name, ...rest]: readonly string[], to: string): unknown {
+  return name === undefined || !isObject(value) ? to : { ...value, [name]: withValue(value[name], rest, to) };
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** Notes them, too, so that they are not put once more. */

@@ -38,6 +38,8 @@ export const runRecord = z.object({
   list: wholeList.nullable(),
   /** As the run's directory has it: secrets as references. */
   job: z.unknown(),
+  /** Files of the first machine that the job names: which field of it, and what has their content. */
+  files: z.array(z.object({ field: z.string(), name: z.string() })),
 });
 export type RunRecord = z.infer<typeof runRecord>;
 

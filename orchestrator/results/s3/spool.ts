@@ -121,7 +121,8 @@ class ListSpool implements ItemSource {
       if (heldBytes === 0) return;
       const [name, piece] = [inputsName(first), Buffer.concat(held)];
       this.#pieces.push(first);
-      putting = patiently(() => this.#options.objects.put(name, onePiece(piece), "none"), this.#stopping.signal);
+      const { signal } = this.#stopping;
+      putting = patiently(() => this.#options.objects.put(name, onePiece(piece), { condition: "none", signal }), signal);
       // It is heard when it is waited for.
       putting.catch(() => undefined);
       [held, heldBytes, first] = [[], 0, this.#spooled];

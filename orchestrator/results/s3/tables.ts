@@ -51,5 +51,5 @@ async function write(part: number, { first, end }: PartRecord, { columns }: Tabl
 function put({ first, end, succeeded, failed }: PartRecord, { store, format, file, signal }: TablesOptions): Promise<PartRecord> {
   const name = partName(outputNames.parts, first, format);
   const bytes = (): AsyncIterable<Buffer> => createReadStream(file, { highWaterMark: putPartBytes });
-  return patiently(() => store.put({ name, first, end, succeeded, failed }, bytes), signal);
+  return patiently(() => store.put({ name, first, end, succeeded, failed }, bytes, signal), signal);
 }

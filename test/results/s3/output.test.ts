@@ -1,5 +1,6 @@
-import { readFile, rm } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { parquetMetadata, parquetReadObjects } from "hyparquet";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { exportResults } from "../../../orchestrator/results/export.ts";
@@ -215,6 +216,18 @@ describe("a home that is made from S3 alone", () => {
     expect(last.did).toEqual([6]);
     expect(linesOf(bodyOf(part(0)).toString())[5]).toMatchObject({ index: 5, output: "mended" });
     expect(await receiptOf(server.endpoint)).toMatchObject({ ok: true, succeeded: 20 });
+  });
+
+  test("takes a file of the job from S3 where this machine lacks it", async () => {
+    const here = join(await newDir(), "..", "labels.txt");
+    await writeFile(here, "a\nb\n");
+    const files = [{ field: "task.model", sha256: "0".repeat(64), ending: ".onnx", bytes: () => Readable.from([Buffer.from("the model")]) }, { field: "task.postprocess.labels", sha256: "1".repeat(64), ending: ".txt", bytes: () => Readable.from([Buffer.from("a\nb\n")]) }];
+    const record = { task: { model: "/gone/model.onnx", postprocess: { labels: here, topK: 1 } } };
+    await outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(4), files, record, end: (index) => (index === 3 ? undefined : { output: index }) });
+    const { dir } = await rebuilt(server.endpoint);
+    const name = `_splitrun/artifacts/${"0".repeat(64)}.onnx`;
+    expect(JSON.parse(await readFile(join(dir, "runs/run-1/job.json"), "utf8"))).toEqual({ task: { model: `${url}${name}`, postprocess: { labels: here, topK: 1 } } });
+    expect(bodyOf(name).toString()).toBe("the model");
   });
 
   test("does what is damaged in S3 again", async () => {

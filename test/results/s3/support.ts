@@ -5,7 +5,7 @@ import { openHome } from "../../../orchestrator/results/home.ts";
 import { acquireLease } from "../../../orchestrator/results/s3/lease.ts";
 import { outputNames } from "../../../orchestrator/results/s3/names.ts";
 import { OutputObjects } from "../../../orchestrator/results/s3/objects.ts";
-import { type OutputEnd, openOutput } from "../../../orchestrator/results/s3/output.ts";
+import { type JobFile, type OutputEnd, openOutput } from "../../../orchestrator/results/s3/output.ts";
 import { rebuildHome } from "../../../orchestrator/results/s3/rebuild.ts";
 import { runRecord } from "../../../orchestrator/results/s3/records.ts";
 import type { Receipt } from "../../../orchestrator/results/verify.ts";
@@ -36,6 +36,8 @@ export interface OutputRun {
   readonly client?: Partial<S3ClientOptions>;
   /** Of the order in which items end. */
   readonly seed?: number;
+  readonly record?: unknown;
+  readonly files?: readonly JobFile[];
   /** Between two groups of outcomes. */
   readonly between?: (done: number) => Promise<void>;
 }
@@ -75,7 +77,7 @@ export async function outputRun(run: OutputRun): Promise<OutputRunEnd> {
       failure ??= message;
     });
     try {
-      const list = await output.begin({ home, source: given, runId: "run-1", fingerprint: homeOptions(dir).fingerprint, record: { made: "by a test" }, retryFailed });
+      const list = await output.begin({ home, source: given, runId: "run-1", fingerprint: homeOptions(dir).fingerprint, record: run.record ?? { made: "by a test" }, retryFailed, files: run.files ?? [] });
       const outcomes: Outcome[] = [];
       let first = 0;
       let unended = 0;
