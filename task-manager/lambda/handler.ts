@@ -35,6 +35,8 @@ const marginMsMax = 30_000;
 /** For what was written to reach Lambda before the process ends. */
 const leaveAfterMs = 20;
 const everything = 2 ** 31;
+/** Lambda guide, quotas: a streamed response has 200 MB at most; what is begun by then still has room. */
+const streamedBytesMax = 120 * 2 ** 20;
 
 type Bounds = ReturnType<typeof boundsOf>;
 
@@ -145,12 +147,13 @@ function isBuffered(event: unknown): boolean {
 async function work(request: TaskRequest, resident: Resident, bounds: Bounds, response: LambdaResponse): Promise<number | null> {
   const { buffered, assigns } = request;
   const cpuBefore = process.cpuUsage();
+  const bytesMax = buffered === null ? streamedBytesMax : buffered.spill === null ? buffered.bytesMax : Infinity;
   let isFull = false;
   const leaving = await new Promise<number | null>((resolve) => {
     const ear: Ear = {
       async hear(message) {
         await response.write(hereAndNow(message, cpuBefore, isFull));
-        if (buffered === null || buffered.spill !== null || isFull || response.bytes < buffered.bytesMax) return;
+        if (isFull || response.bytes < bytesMax) return;
         isFull = true;
         for (const { assignment } of assigns) resident.send({ kind: "reclaim", assignment, items: everything });
       },

@@ -300,6 +300,8 @@ describe("secrets", () => {
   });
 });
 
+const remoteJob = { ...smallJob, input: ["https://h/a.jpg"] };
+
 test.each([
   { ...smallJob, output: { to: "out", format: "csv", order: "input" }, resources: { maxRamPerWorkerMb: 500, maxTasksPerWorker: 10 }, timeouts: { splitMs: 5000, taskManagerMs: null } },
   { ...smallJob, policy: "policy-1", taskManagers: 3, backend: "auto" },
@@ -309,10 +311,42 @@ test.each([
   { ...smallJob, speculation: { kind: "quartile", intervalMs: 100 }, faults: { stallPercent: 1, seed: 5 }, share: 0.5, priority: -3 },
   { ...smallJob, speculation: false, keepAlive: false, heartbeat: { everyMs: 100 }, task: { ...smallJob.task, download: { perHost: { requestsPerSecond: 0.5 } } } },
   functionJob,
+  { ...remoteJob, backend: "lambda" },
+  { ...remoteJob, backend: { kind: "lambda", region: "eu-central-1", stagingBucket: "s3://b/p/", memoryStepUpMb: 3538, keepWarm: { taskManagers: 3 }, splitSeconds: 30 }, taskManagers: 500 },
+  { ...remoteJob, backend: "lambda", resources: { coresPerWorker: 2 } },
+  { ...functionJob, backend: { kind: "lambda", buffered: true, forceColdStart: true, sharedFilesystem: true } },
 ])("the record of a job, resolved again elsewhere, is the same job: %j", async (written) => {
   const { job } = await resolve(written, { items: 100 });
   const again = await resolve(JSON.parse(JSON.stringify(jobForRecord(job))), { items: 100, baseDir: job.baseDir });
   expect(again.job).toEqual(job);
+});
+
+describe("backend lambda", () => {
+  test("is complete from its name alone, and the plan shows it", async () => {
+    const { job, provenance } = await resolve({ ...remoteJob, backend: "lambda" });
+    expect(job.backend).toEqual({
+      kind: "lambda", functionName: "splitrun", qualifier: "live", region: null, stagingBucket: null, memoryStepUpMb: null, buffered: false,
+      keepWarm: null, forceColdStart: false, splitSeconds: 60, sharedFilesystem: false, coresByMemory: true,
+    });
+    expect(job.taskManagers).toBe(100);
+    const lines = formatPlan(job, provenance).split("\n");
+    expect(lines).toContainEqual(expect.stringMatching(/^backend\.functionName {2,}splitrun {2,}default$/));
+    expect(lines).toContainEqual(expect.stringMatching(/^task\.infer\.sessions {2,}1 {2,}backend lambda: found by the function/));
+  });
+
+  test("leaves sessions and threads to the function's memory only where the job says none of them", async () => {
+    const coresByMemory = async (changes: object) => ((await resolve({ ...remoteJob, backend: "lambda", ...changes })).job.backend as { coresByMemory: boolean }).coresByMemory;
+    expect(await coresByMemory({})).toBe(true);
+    expect(await coresByMemory({ task: { ...smallJob.task, infer: { batch: 4 } } })).toBe(true);
+    expect(await coresByMemory({ task: { ...smallJob.task, infer: { sessions: 1 } } })).toBe(false);
+    expect(await coresByMemory({ resources: { coresPerWorker: 2 } })).toBe(false);
+  });
+
+  test("refuses what it does not have by name", async () => {
+    await expect(resolve({ ...smallJob, backend: { kind: "lambda", memory: 1 } as never })).rejects.toThrow(/backend\.memory: unknown field/);
+    await expect(resolve({ ...smallJob, backend: { kind: "lambda", splitSeconds: 1000 } })).rejects.toThrow("backend.splitSeconds: 1000 is not allowed; allowed: a whole number from 1 to 890");
+    await expect(resolve({ ...smallJob, backend: { kind: "local", functionName: "x" } as never })).rejects.toThrow(/backend\.functionName: unknown field with the value "x"; did you mean backend\.kind lambda\?/);
+  });
 });
 
 test("the plan is a table of values and rules", async () => {

@@ -212,7 +212,7 @@ class InvocationSlot implements Slot {
     let bytes = 0;
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
       // Each is below 1 MB; a single one need not be measured.
-      const nextBytes = batch.length === 0 && this.#queue.length === 1 ? 0 : JSON.stringify(next.inputs).length;
+      const nextBytes = batch.length === 0 && this.#queue.length === 1 ? 0 : Buffer.byteLength(JSON.stringify(next.inputs));
       if (batch.length > 0 && (bytes + nextBytes > inputBytesMax || batch[0]?.assignment !== next.assignment)) break;
       bytes += nextBytes;
       batch.push(next);
