@@ -32,6 +32,8 @@ declare global {
 const marginShare = 0.1;
 const marginMsMin = 500;
 const marginMsMax = 30_000;
+/** Frozen for less than this, connections are as good as they were. */
+const frozenMsMin = 1_000;
 /** For what was written to reach Lambda before the process ends. */
 const leaveAfterMs = 20;
 const everything = 2 ** 31;
@@ -49,11 +51,14 @@ export function createLambdaHandler(): LambdaHandler {
   const initMs = performance.now();
   let invocations = 0;
   let resident: Resident | undefined;
+  /** By the clock on the wall, which goes on while the environment is frozen. */
+  let endedAtMs = Date.now();
 
   async function invoke(event: unknown, context: LambdaContext, response: LambdaResponse): Promise<string> {
     const startedMs = performance.now();
     const cpuBefore = process.cpuUsage();
     const cold = invocations++ === 0;
+    if (Date.now() - endedAtMs > frozenMsMin) resident?.thawed();
     void response.write({
       kind: "invocation-began",
       protocol: protocolVersion,
@@ -71,6 +76,7 @@ export function createLambdaHandler(): LambdaHandler {
     const request = parsed(event);
     const leaving = request === null ? (await refuse(response, event), null) : await serve(request, context, response);
     const { user, system } = process.cpuUsage(cpuBefore);
+    endedAtMs = Date.now();
     const text = await response.end({
       kind: "invocation-ended",
       durationMs: performance.now() - startedMs,

@@ -28,6 +28,8 @@ export interface Resident {
   /** Loads the task, if it is not loaded yet. */
   configure(): Promise<Answer>;
   send(message: OrchestratorMessage): void;
+  /** It was frozen for a while. */
+  thawed(): void;
   close(): Promise<void>;
 }
 
@@ -103,6 +105,7 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
       return answered;
     },
     send: tell,
+    thawed: () => executor?.thawed?.(),
     async close() {
       ear = null;
       for (const listener of closeListeners) listener();

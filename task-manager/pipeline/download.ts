@@ -22,18 +22,26 @@ export interface Downloader {
    * @throws ItemFailure (stage `download`); HostBusy where the host asked for fewer requests
    */
   download(input: JsonValue, transfer?: Transfer): Promise<Downloaded>;
+  /** From now on over new connections: the process was stopped for a while, and the old ones may be dead. Downloads under way fail. */
+  reconnect(): void;
   /** Ends all connections; downloads under way fail. */
   close(): Promise<void>;
 }
 
 /** @throws TaskRefused for a header, proxy or certificate that cannot be used. */
 export function createDownloader(spec: DownloadSpec, network: Network = systemNetwork): Downloader {
-  const client = createHttpClient(spec, network);
+  let client = createHttpClient(spec, network);
   let s3: Promise<S3Downloader> | null = null;
 
   async function bytesInS3(input: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>> {
     s3 ??= import("./s3-download.ts").then(({ createS3Downloader }) => createS3Downloader(spec));
     return (await s3).get(input, transfer);
+  }
+
+  async function endConnections(): Promise<void> {
+    const [http, inS3] = [client, s3];
+    (await inS3)?.close();
+    await http.close();
   }
 
   function bytesOf(input: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>> {
@@ -50,10 +58,12 @@ export function createDownloader(spec: DownloadSpec, network: Network = systemNe
       if (typeof input !== "string") throw invalid(`an item must be a URL or a path, not ${kindOf(input)}`);
       return downloaded(await bytesOf(input, transfer), input);
     },
-    async close() {
-      (await s3)?.close();
-      await client.close();
+    reconnect() {
+      void endConnections();
+      client = createHttpClient(spec, network);
+      s3 = null;
     },
+    close: endConnections,
   };
 }
 

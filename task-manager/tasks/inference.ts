@@ -98,6 +98,7 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
       pump();
     },
     grant: fetcher.grant,
+    thawed: () => downloader.reconnect(),
     notBegun: fetcher.items,
     unbegun: fetcher.forget,
     narrow(share) {

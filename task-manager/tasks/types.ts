@@ -66,6 +66,8 @@ export interface Executor {
   narrow(share: number): void;
   /** What may be asked of a host from now on. Absent where nothing is downloaded. */
   readonly grant?: (grant: HostGrant) => void;
+  /** The process was stopped for a while: idle connections may be dead. Absent where there are none. */
+  readonly thawed?: () => void;
   /** Items waiting before each stage. */
   queues(): Readonly<Record<string, number>>;
   /** Ends threads and connections; waits for native calls under way, since ending a thread under them aborts the process. */
