@@ -1,8 +1,10 @@
 import { fork, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { createWriteStream, type WriteStream } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Channel, OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
 import { taskManagerMessage } from "../../task-manager/protocol.ts";
 import { taskManagerBundlePath } from "./task-manager-bundle.ts";
@@ -13,6 +15,10 @@ import { LaunchError } from "./types.ts";
 const logBytesMax = 10_000_000;
 /** Of that, before it is known where to. */
 const earlyBytesMax = 65_536;
+/** Of that, what an error quotes; its pipe may be held open by somebody else. */
+const lastWordsLines = 4;
+const lastWordsLengthMax = 500;
+const lastWordsWaitMs = 500;
 
 export interface LocalOptions {
   /** Cache of artifacts by content, shared with the orchestrator so that nothing travels. */
@@ -36,9 +42,9 @@ export function localBackend(options: LocalOptions): Backend {
       const cwd = await mkdtemp(path.join(await workDirectory, `${spec.name}-`));
       const child = start(spec, cwd, options.artifactDirectory);
       await spawned(child);
-      const logTo = keepLog(child);
-      if (spec.logPath !== null) logTo(spec.logPath);
-      const launched: LaunchedTaskManager = { channel: channelTo(child), exited: exitOf(child), logTo };
+      const log = keepLog(child);
+      if (spec.logPath !== null) log.to(spec.logPath);
+      const launched: LaunchedTaskManager = { channel: channelTo(child), exited: exitOf(child, log), logTo: log.to };
       processes.set(launched, child);
       void launched.exited.then(async () => {
         processes.delete(launched);
@@ -83,8 +89,19 @@ async function spawned(child: ChildProcess): Promise<void> {
   child.on("error", () => undefined);
 }
 
-function exitOf(child: ChildProcess): Promise<ExitInfo> {
-  return new Promise((resolve) => child.once("exit", (exitCode, signal) => resolve({ exitCode, signal })));
+/** One that has no log yet is given a moment to have what it printed read: nobody could look it up. */
+async function exitOf(child: ChildProcess, log: TaskManagerLog): Promise<ExitInfo> {
+  const exit = await new Promise<ExitInfo>((resolve) => child.once("exit", (exitCode, signal) => resolve({ exitCode, signal })));
+  if (log.early() === null) return exit;
+  await Promise.race([once(child, "close").catch(() => undefined), sleep(lastWordsWaitMs)]);
+  const lastWords = endOf(log.early() ?? "");
+  return lastWords === "" ? exit : { ...exit, lastWords };
+}
+
+/** The last lines, as one. */
+function endOf(printed: string): string {
+  const lines = printed.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  return lines.slice(-lastWordsLines).join(" / ").slice(-lastWordsLengthMax);
 }
 
 function channelTo(child: ChildProcess): Channel<OrchestratorMessage, TaskManagerMessage> {
@@ -111,8 +128,15 @@ function channelTo(child: ChildProcess): Channel<OrchestratorMessage, TaskManage
   };
 }
 
-/** Read for ever, kept up to the limit: a full pipe would stop the Task Manager. Returns the way to another file. */
-function keepLog(child: ChildProcess): (path: string) => void {
+interface TaskManagerLog {
+  /** From now on into that file, what was printed until now included. */
+  to(path: string): void;
+  /** What was printed while there was no file; null: there is one. */
+  early(): string | null;
+}
+
+/** Read for ever, kept up to the limit: a full pipe would stop the Task Manager. */
+function keepLog(child: ChildProcess): TaskManagerLog {
   let log: WriteStream | undefined;
   let logPath = "";
   let kept = 0;
@@ -128,7 +152,7 @@ function keepLog(child: ChildProcess): (path: string) => void {
   };
   for (const stream of [child.stdout, child.stderr]) stream?.on("data", keep);
   child.once("close", () => log?.end());
-  return (path) => {
+  const to = (path: string) => {
     if (path === logPath) return;
     log?.end();
     logPath = path;
@@ -140,4 +164,5 @@ function keepLog(child: ChildProcess): (path: string) => void {
     early = [];
     if (child.exitCode !== null || child.signalCode !== null) log.end();
   };
+  return { to, early: () => (log === undefined ? Buffer.concat(early).toString() : null) };
 }

@@ -1,6 +1,6 @@
 import path from "node:path";
 import type { Command } from "commander";
-import { count } from "../observe/progress.ts";
+import { count, errorsText } from "../observe/progress.ts";
 import { verify, type Receipt } from "../results/verify.ts";
 import { exitCodes } from "./exit-codes.ts";
 import { isInS3, requesterPaysOption, withOutput } from "./in-s3.ts";
@@ -18,7 +18,7 @@ export function addVerify(program: Command): void {
       if (flags.json) process.stdout.write(`${JSON.stringify(receipt)}\n`);
       else {
         process.stdout.write(
-          `${receipt.ok ? "Whole" : "NOT whole"}: ${count(receipt.items)} items = ${count(receipt.succeeded)} results + ${count(receipt.failed)} errors; ` +
+          `${receipt.ok ? "Whole" : "NOT whole"}: ${count(receipt.items)} items = ${count(receipt.succeeded)} results + ${errorsText(receipt.failed)}; ` +
             `${count(receipt.missing)} missing, ${count(receipt.duplicates)} twice, ${count(receipt.foreign)} foreign\n`,
         );
         for (const problem of receipt.problems) process.stdout.write(`  ${problem}\n`);

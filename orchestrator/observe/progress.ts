@@ -74,7 +74,7 @@ export function progressText(progress: Progress, columns = Infinity): string {
   const of = progress.items === null ? "" : ` of ${count(progress.items)}`;
   const parts = [
     `${rate(progress.itemsPerSecond)} items/s`,
-    `${count(progress.failed)} ${progress.failed === 1 ? "error" : "errors"}`,
+    errorsText(progress.failed),
     ...(progress.leftMs === null ? [] : [`${duration(progress.leftMs)} left`]),
     ...(progress.costUsd === null || progress.costUsd === 0 ? [] : [usdText(progress.costUsd)]),
     `${progress.taskManagers} ${progress.taskManagers === 1 ? "task manager" : "task managers"}`,
@@ -134,6 +134,10 @@ function bar(progress: Progress, text: string, columns: number): string {
 
 export function count(value: number): string {
   return value.toLocaleString("en-US");
+}
+
+export function errorsText(errors: number): string {
+  return `${count(errors)} ${errors === 1 ? "error" : "errors"}`;
 }
 
 export function rate(value: number): string {

@@ -1,13 +1,15 @@
+import path from "node:path";
 import type { ItemErrorCode, JsonValue, Stage, StageTimes } from "../../task-manager/protocol.ts";
 import type { Outcome } from "../results/types.ts";
 import type { StopReason } from "../scheduler/types.ts";
 import { costLines, type Cost } from "./cost.ts";
-import { count, duration, rate } from "./progress.ts";
+import { count, duration, errorsText, rate } from "./progress.ts";
 import { withoutSecrets } from "./run-log.ts";
 
 export type RunState = "succeeded" | "finished-with-errors" | "failed" | "cancelled";
 
 export interface Counts {
+  /** Of the whole list, as far as `itemsAre` says. */
   readonly items: number;
   readonly succeeded: number;
   readonly failed: number;
@@ -53,6 +55,8 @@ export interface Summary {
   /** Of this run, the most frequent first. */
   readonly errors: readonly ErrorGroup[];
   readonly taskManagerLosses: number;
+  /** Whether `counts.items` is all of the list, or the run stopped before its end was seen. */
+  readonly itemsAre: "all" | "about" | "at least";
   readonly startedAt: string;
   readonly notes: readonly string[];
 }
@@ -177,16 +181,18 @@ const stateText: Readonly<Record<RunState, string>> = {
 /** The summary for a person: what came out, where the time went, what to do next. */
 export function summaryText(summary: Summary): string {
   const { counts } = summary;
+  const about = summary.itemsAre === "all" ? "" : `${summary.itemsAre} `;
   const lines = [
     "",
     (counts.items === 0 && summary.state === "succeeded" ? "The list is empty: nothing to do." : stateText[summary.state]) + (summary.message === "" ? "" : ` ${summary.message}`),
-    `  ${count(counts.items)} items: ${count(counts.succeeded)} with a result, ${count(counts.failed)} errors` +
+    `  ${about}${count(counts.items)} items: ${count(counts.succeeded)} with a result, ${errorsText(counts.failed)}` +
       extras([
         [counts.reused, "from earlier runs"],
         [counts.retried, "tried more than once"],
-        [counts.items - counts.succeeded - counts.failed, "still to do"],
+        [counts.items - counts.succeeded - counts.failed, "still to do", about],
       ]),
     `  ${duration(summary.makespanMs)}${summary.itemsPerSecond === 0 ? "" : `, ${rate(summary.itemsPerSecond)} items/s`}`,
+    ...lossLines(summary),
   ];
   const stages = Object.entries(summary.stages) as [Stage, StageShare][];
   if (stages.length > 0) {
@@ -218,8 +224,15 @@ export function summaryText(summary: Summary): string {
   return lines.join("\n");
 }
 
-function extras(parts: readonly (readonly [number, string])[]): string {
-  const said = parts.filter(([value]) => value > 0).map(([value, text]) => `${count(value)} ${text}`);
+/** Errors that they cost are among the errors; what they cost in time is seen nowhere else. */
+function lossLines({ taskManagerLosses, runDir }: Summary): readonly string[] {
+  if (taskManagerLosses === 0) return [];
+  const who = taskManagerLosses === 1 ? "1 Task Manager was lost" : `${count(taskManagerLosses)} Task Managers were lost`;
+  return [`  ${who} and replaced; why: ${path.join(runDir, "logs", "orchestrator.log")}`];
+}
+
+function extras(parts: readonly (readonly [number, string, string?])[]): string {
+  const said = parts.filter(([value]) => value > 0).map(([value, text, before = ""]) => `${before}${count(value)} ${text}`);
   return said.length === 0 ? "" : ` (${said.join(", ")})`;
 }
 

@@ -6,7 +6,7 @@ export type ItemMessage = Extract<TaskManagerMessage, { kind: "begun" | "items" 
 
 /** What a run hears from its pool. */
 export interface PoolListener {
-  joined(id: TaskManagerId, able: { readonly room: number; readonly lanes: number }): void;
+  joined(id: TaskManagerId, able: { readonly name: string; readonly room: number; readonly lanes: number }): void;
   launchEnded(id: TaskManagerId, reason: "throttled" | "refused" | "died", message: string): void;
   message(id: TaskManagerId, message: ItemMessage): void;
   lost(id: TaskManagerId, cause: LossCause): void;

@@ -66,6 +66,10 @@ export interface RunEnd {
   readonly reason: StopReason | null;
   readonly message: string;
   readonly counts: SchedulerCounts;
+  /** The end of the list was seen. */
+  readonly listRead: boolean;
+  /** Estimate of all items of the list; null: not known. */
+  readonly itemsTotal: number | null;
   readonly makespanMs: number;
 }
 
@@ -93,6 +97,8 @@ export function startRun(options: RunOptions): Run {
   const payloads = createPayloads();
   const startedAt = performance.now();
   const elapsedMs = () => Math.round(performance.now() - startedAt);
+  /** Those at work, by the names that logs call them, and when they last said anything. */
+  const present = new Map<TaskManagerId, { readonly name: string; heardMs: number }>();
   const hostFailures = new Map<number, { rounds: number; untilMs: number }>();
   const awaitingStore = new Map<number, readonly Outcome[]>();
   const events: { readonly event: SchedulerEvent; readonly brought: Brought }[] = [];
@@ -100,6 +106,7 @@ export function startRun(options: RunOptions): Run {
   let unstoredItems = 0;
   let readItems = 0;
   let inputEnded = false;
+  let listRead = false;
   let wanted = 0;
   let reading = false;
   /** Fewer than that are not worth a Task Manager of their own. */
@@ -132,12 +139,24 @@ export function startRun(options: RunOptions): Run {
 
   function stepOne(event: SchedulerEvent, brought: Brought): void {
     const nowMs = elapsedMs();
+    const lossesBefore = scheduler.counts.losses;
     const { commands, wakeAtMs } = scheduler.step(event, nowMs);
+    if (event.kind === "clock" && scheduler.counts.losses > lossesBefore) sayWhoIsGivenUp(commands, nowMs);
     observer.stepped(event, nowMs, commands);
     for (const command of commands) carryOut(command, brought);
     sayWhatIsWanted();
     clearTimeout(wakeTimer);
     if (wakeAtMs !== null && !finished) wakeTimer = setTimeout(() => step({ kind: "clock" }), Math.max(0, wakeAtMs - elapsedMs()));
+  }
+
+  function sayWhoIsGivenUp(commands: readonly SchedulerCommand[], nowMs: number): void {
+    for (const command of commands) {
+      const member = command.kind === "release" && command.how === "kill" ? present.get(command.id) : undefined;
+      if (member === undefined) continue;
+      const silentMs = nowMs - member.heardMs;
+      const why = plan.heartbeats && silentMs >= plan.heartbeatTimeoutMs ? `said nothing for ${(silentMs / 1000).toFixed(1)} s (heartbeat.timeoutMs)` : "got no further (timeouts.taskManagerMs, timeouts.splitMs)";
+      observer.log("warn", `${member.name} ${why}: it is ended, and what it had goes to others`);
+    }
   }
 
   function carryOut(command: SchedulerCommand, brought: Brought): void {
@@ -158,7 +177,7 @@ export function startRun(options: RunOptions): Run {
       case "note-quarantine":
         return note(command);
       case "release":
-        if (command.how !== "drain") observer.left(command.id);
+        if (command.how !== "drain") left(command.id);
         return pool.release(command.id, command.how);
       case "finish":
         finished = true;
@@ -168,6 +187,8 @@ export function startRun(options: RunOptions): Run {
           reason: command.reason,
           message: command.message,
           counts: { ...scheduler.counts },
+          listRead,
+          itemsTotal: itemsTotal(),
           makespanMs: elapsedMs(),
         });
     }
@@ -196,6 +217,7 @@ export function startRun(options: RunOptions): Run {
       reading = false;
       if (items.length > 0) return took(items);
       inputEnded = true;
+      listRead = true;
       home.inputEnded();
       step({ kind: "input-ended" });
     } catch (error) {
@@ -203,6 +225,12 @@ export function startRun(options: RunOptions): Run {
       inputEnded = true;
       step({ kind: "input-failed", message: error instanceof Error ? error.message : String(error) });
     }
+  }
+
+  function itemsTotal(): number | null {
+    if (inputEnded) return readItems;
+    const remaining = source.remaining();
+    return remaining === null ? null : readItems + Math.round(remaining);
   }
 
   /** Never while nothing runs: then only reading goes on. */
@@ -317,7 +345,14 @@ export function startRun(options: RunOptions): Run {
     home.append(command.batch, outcomes);
   }
 
+  function left(id: TaskManagerId): void {
+    present.delete(id);
+    observer.left(id);
+  }
+
   function hear(id: TaskManagerId, message: ItemMessage): void {
+    const member = present.get(id);
+    if (member !== undefined) member.heardMs = elapsedMs();
     switch (message.kind) {
       case "begun":
         return step({ kind: "items-begun", id, assignment: message.assignment, items: rangesFromSorted([...message.items].sort((a, b) => a - b)) });
@@ -366,7 +401,8 @@ export function startRun(options: RunOptions): Run {
   }
 
   pool.listen({
-    joined(id, { room, lanes }) {
+    joined(id, { name, room, lanes }) {
+      present.set(id, { name, heardMs: elapsedMs() });
       if (plan.sizing.kind === "guided") itemsPerTaskManager = lanes;
       step({ kind: "task-manager-joined", id, room, lanes });
     },
@@ -378,7 +414,7 @@ export function startRun(options: RunOptions): Run {
     message: hear,
     // After the end, Task Managers go one after the other, as they should.
     lost(id, cause) {
-      observer.left(id);
+      left(id);
       if (finished) return;
       observer.log("warn", cause.message);
       step({ kind: "task-manager-lost", id, cause });
@@ -417,11 +453,7 @@ export function startRun(options: RunOptions): Run {
       return scheduler.counts;
     },
     elapsedMs,
-    itemsTotal() {
-      if (inputEnded) return readItems;
-      const remaining = source.remaining();
-      return remaining === null ? null : readItems + Math.round(remaining);
-    },
+    itemsTotal,
     stop: (reason, how, message) => step({ kind: "stop", reason, how, message }),
     ended,
   };

@@ -190,6 +190,7 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
     taskManagersRssMb: 0,
     errors: [],
     taskManagerLosses: 0,
+    itemsAre: "at least",
     startedAt: now.toISOString(),
     notes: [],
   };
@@ -407,7 +408,7 @@ function summaryOf(
   return {
     runId,
     state: stateOf(end),
-    counts: { items: read, succeeded, failed, reused, copied, retried },
+    counts: { items: end.listRead ? read : Math.max(read, end.itemsTotal ?? 0), succeeded, failed, reused, copied, retried },
     makespanMs,
     itemsPerSecond: Math.round((stored * 1e5) / Math.max(1, makespanMs)) / 100,
     home: home.dir,
@@ -426,6 +427,7 @@ function summaryOf(
     taskManagersRssMb: Math.round(gatherer.peakRssMb),
     errors: gatherer.errors(),
     taskManagerLosses: end.counts.losses,
+    itemsAre: end.listRead ? "all" : end.itemsTotal === null ? "at least" : "about",
     startedAt: startedAt.toISOString(),
     notes,
   };

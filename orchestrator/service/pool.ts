@@ -243,7 +243,7 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
     run.members.set(id, member);
     taskManager.user = { message: (message) => hear(run, member, message), gone: (exit) => gone(run, member, exit) };
     if (run.logDirectory !== null) taskManager.logTo(path.join(run.logDirectory, `${taskManager.name}.log`));
-    run.listener?.joined(id, taskManager.ready);
+    run.listener?.joined(id, { ...taskManager.ready, name: taskManager.name });
   }
 
   function hear({ listener }: RunState, member: Member, message: TaskManagerMessage): void {

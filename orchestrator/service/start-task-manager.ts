@@ -4,6 +4,7 @@ import { protocolVersion } from "../../task-manager/protocol.ts";
 import type { ArtifactFiles, Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
 import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
+import { withoutSecrets } from "../observe/run-log.ts";
 
 /** From the launch to `configured`; a model of gigabytes takes its time. */
 const readyTimeoutMs = 120_000;
@@ -86,10 +87,11 @@ export function becomeReady({ name, backend, launched, settings, artifacts, log 
   });
 }
 
-export function exitText({ exitCode, signal, message }: ExitInfo): string {
+export function exitText({ exitCode, signal, message, lastWords }: ExitInfo): string {
   if (message !== undefined) return message;
-  if (signal === "SIGKILL") return "killed by SIGKILL, as the kernel does when memory runs out";
-  return signal === null ? `exit code ${exitCode}` : `killed by ${signal}`;
+  if (signal === "SIGKILL") return "killed by SIGKILL: out of memory, or somebody did it";
+  const how = signal === null ? `exit code ${exitCode}` : `killed by ${signal}`;
+  return lastWords === undefined ? how : `${how}; it printed: ${withoutSecrets(lastWords)}`;
 }
 
 function configureMessage(settings: TaskManagerSettings): OrchestratorMessage {

@@ -43,6 +43,12 @@ describe("a job that cannot work is refused before anything is made", () => {
     });
   }
 
+  test("Task Managers that do not start, with what they printed", async () => {
+    const folder = await folderWith({ "task.mjs": "export default (x) => x;", "list.txt": "a\n" });
+    const end = await splitrun(["run", "--input", "list.txt", "--output", "out", ...functionJob("--set", "env.NODE_OPTIONS=--no-such-option")], { cwd: folder });
+    await refused(folder, end, /ended while it started \(exit code 9; it printed: .*--no-such-option is not allowed/);
+  });
+
   test("an input file that is not there", async () => {
     const folder = await folderWith({ "task.mjs": "export default (x) => x;", "liste.txt": "a\n" });
     const end = await splitrun(["run", "--input", "list.txt", "--output", "out", ...functionJob()], { cwd: folder });

@@ -68,6 +68,18 @@ describe("Ctrl-C", () => {
     expect((await journal(folder)).map(({ index }) => index).sort((a, b) => a - b)).toEqual(Array.from({ length: 600 }, (_, n) => n));
   });
 
+  test("before the list was read to its end is told with the length of the list, about", async () => {
+    const folder = await folderWith(slow, letters(20_000));
+    const started = startSplitrun(runArgs, { cwd: folder });
+    await untilStored(folder, 20);
+    started.child.kill("SIGINT");
+    const end = await started.ended;
+    const { counts, itemsAre } = JSON.parse(end.stdout) as { counts: { items: number }; itemsAre: string };
+    expect(itemsAre).toBe("about");
+    expect(Math.abs(counts.items - 20_000)).toBeLessThan(4000);
+    expect(end.stderr).toMatch(/about [\d,]+ items: .*about [\d,]+ still to do/);
+  });
+
   test("twice stops at once, even when the function hangs, and leaves no process", async () => {
     const folder = await folderWith("export default () => { for (;;); };", letters(10));
     const mark = `SPLITRUN_MARK=twice-${process.pid}`;

@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import sharp from "sharp";
@@ -59,6 +59,28 @@ describe("what hangs without dying", () => {
     expect(lines.map(({ index }) => index)).toEqual(Array.from({ length: 200 }, (_, n) => n));
     expect(lines.filter(({ error }) => error !== undefined).map(({ index, error }) => `${index} ${error?.code}`)).toEqual(["77 ITEM_TIMEOUT"]);
     expect(lines.every(({ attempts }) => attempts === 1)).toBe(true);
+  }, 60_000);
+});
+
+describe("a Task Manager that is given up", () => {
+  test("is told of with the reason: in the run's log, and that it happened in the summary", async () => {
+    const source = `
+      import { existsSync, writeFileSync } from "node:fs";
+      const first = (name) => { const there = existsSync(process.env.MARKS + name); writeFileSync(process.env.MARKS + name, ""); return !there; };
+      export default async (n) => {
+        if (n === "stop" && first(n)) process.kill(process.pid, "SIGSTOP");
+        if (n === "never" && first(n)) await new Promise(() => undefined);
+        return n;
+      };`;
+    const items = Array.from({ length: 100 }, (_, n) => (n === 20 ? "stop" : n === 80 ? "never" : n));
+    const folder = await functionJob(source, items, { timeouts: { taskManagerMs: 4000 }, speculation: false });
+    const end = await splitrun(["run", "job.json", "--set", `env.MARKS=${folder}/`], { cwd: folder });
+    expect(end.code, end.stderr).toBe(0);
+    expect(end.stderr).toMatch(/Task Managers were lost and replaced; why: .*orchestrator\.log/);
+    const [run = ""] = await readdir(path.join(folder, "out", "runs"));
+    const log = await readFile(path.join(folder, "out", "runs", run, "logs", "orchestrator.log"), "utf8");
+    expect(log).toMatch(/tm-\d+ said nothing for [\d.]+ s \(heartbeat\.timeoutMs\)/);
+    expect(log).toMatch(/tm-\d+ got no further \(timeouts\.taskManagerMs/);
   }, 60_000);
 });
 
