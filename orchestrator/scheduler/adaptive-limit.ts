@@ -72,6 +72,16 @@ export class AdaptiveLimit {
     this.#roundEndsMs = nowMs + roundMs;
   }
 
+  /** As much as this was borne, and no more: nothing is halved, and what is beyond is looked at later. */
+  found(used: number, nowMs: number): void {
+    const borne = Math.max(this.#options.min, used);
+    if (borne >= this.#value) return;
+    this.#troubledAt = borne;
+    this.#value = borne;
+    this.#usedMs = recoveryMs;
+    this.#steppedMs = nowMs;
+  }
+
   /** More was in use when the first trouble came than was known then. */
   revise(used: number, nowMs: number): void {
     if (this.#unmeasured && nowMs < this.#roundEndsMs && used > (this.#troubledAt ?? Infinity)) this.#halveFrom(used);

@@ -122,6 +122,13 @@ export class Launcher {
     if (nowMs >= this.#retryAtMs) this.#waitAfter(++this.#unprovenInARow, nowMs);
   }
 
+  /** One that was there was one too many: the next ones come singly. */
+  turnedAway(message: string, nowMs: number): void {
+    this.#lastMessage = message;
+    this.#atOnceMax = 1;
+    if (nowMs >= this.#retryAtMs) this.#waitAfter(++this.#unprovenInARow, nowMs);
+  }
+
   itemsEnded(): void {
     this.#barrenInARow = 0;
     this.#unprovenInARow = 0;

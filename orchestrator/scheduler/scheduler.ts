@@ -539,6 +539,7 @@ class StateMachine implements Scheduler {
       this.#assigner.close(member, assignment, nowMs);
     }
     if (asked) return;
+    if (cause.turnedAway === true) return this.#launcher.turnedAway(cause.message, nowMs);
     this.#losses += 1;
     if (suspects === 0 && member.itemsEnded === 0) this.#launcher.barren(cause.message, member.given > 0, nowMs);
   }

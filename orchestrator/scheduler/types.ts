@@ -65,6 +65,8 @@ export interface LossCause {
   readonly signal: string | null;
   /** One sentence: "killed by SIGKILL", "no heartbeat for 6 s". */
   readonly message: string;
+  /** Its backend takes fewer at once than there were: it has begun nothing, and no other could have in its place. */
+  readonly turnedAway?: boolean;
 }
 
 export type StopReason = "user" | "budget" | "disk" | "output" | "job-timeout" | "tolerance" | "backend" | "input" | "refused";

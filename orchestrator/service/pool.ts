@@ -434,6 +434,7 @@ function messageOf(error: unknown): string {
 
 function lossOf({ taskManager, draining }: Member, exit: ExitInfo): LossCause {
   const { name } = taskManager;
-  const message = draining && exit.exitCode === 0 ? `${name} ended as asked` : `${name} ended (${exitText(exit)})`;
-  return { exitCode: exit.exitCode, signal: exit.signal, message };
+  const cause = { exitCode: exit.exitCode, signal: exit.signal };
+  if (exit.refusal instanceof LaunchError && exit.refusal.reason === "throttled") return { ...cause, message: exit.refusal.message, turnedAway: true };
+  return { ...cause, message: draining && exit.exitCode === 0 ? `${name} ended as asked` : `${name} ended (${exitText(exit)})` };
 }

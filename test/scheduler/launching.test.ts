@@ -23,6 +23,15 @@ describe("launching", () => {
     expect(scheduler.step(allowance(3))).toEqual([{ kind: "launch", ids: [2, 3] }]);
   });
 
+  test("one that its backend turned away is no loss, costs its items no try, and the next ones come singly, later", () => {
+    const scheduler = startedScheduler({ items: 1000, taskManagers: 8 });
+    const turnedAway = { exitCode: null, signal: null, message: "two at once", turnedAway: true };
+    for (let id = 3; id <= 8; id++) expect(only("launch", scheduler.step({ kind: "task-manager-lost", id, cause: turnedAway }))).toEqual([]);
+    expect(wakeUntil(scheduler, "launch")).toEqual([{ kind: "launch", ids: [9] }]);
+    expect(scheduler.nowMs).toBeLessThan(5_000);
+    expect(scheduler.counts.losses).toBe(0);
+  });
+
   test("one that was lost is replaced", () => {
     const scheduler = startedScheduler({ items: 100, taskManagers: 2 });
     scheduler.step(ended(1, 1, 0, 10));

@@ -15,9 +15,16 @@ export interface GateOptions {
 
 interface Waiting {
   readonly enter: () => void;
+  readonly turnAway: (reason: Error) => void;
 }
 
-/** How many invocations may be in flight: halved when Lambda asks for fewer, and back soon. First come, first served. */
+/** Of a refusal for how many run at once; the others are for how many begin in a second. */
+const concurrencyReasons: readonly (string | null)[] = ["ConcurrentInvocationLimitExceeded", "ReservedFunctionConcurrentInvocationLimitExceeded"];
+
+/**
+ * How many invocations may be in flight: as many as ran when Lambda refused one, halved when they came too fast, and
+ * back soon. First come, first served.
+ */
 export class Gate {
   readonly #options: GateOptions;
   readonly #limit: AdaptiveLimit;
@@ -41,24 +48,36 @@ export class Gate {
     return Math.max(1, Math.floor(this.#limit.value));
   }
 
-  /** Somebody waits, so that one more would wait, too. */
+  get isFull(): boolean {
+    return this.#inFlight >= this.max;
+  }
+
+  /** Somebody waits. */
   get isCrowded(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /** Resolves with what is to be called when the invocation has ended. @throws when the signal is aborted */
+  /** Those of the waiting who came last wait no longer. */
+  turnAway(count: number, reason: Error): void {
+    for (const waiting of [...this.#waiting].reverse().slice(0, count)) waiting.turnAway(reason);
+  }
+
+  /** Resolves with what is to be called when the invocation has ended. @throws when the signal is aborted, or turned away */
   async enter(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
+    this.#rise();
     await new Promise<void>((resolve, reject) => {
       const waiting: Waiting = {
         enter: () => {
           signal.removeEventListener("abort", leave);
           resolve();
         },
+        turnAway: (reason) => {
+          signal.removeEventListener("abort", leave);
+          if (this.#waiting.delete(waiting)) reject(reason);
+        },
       };
-      const leave = () => {
-        if (this.#waiting.delete(waiting)) reject(signal.reason as Error);
-      };
+      const leave = () => waiting.turnAway(signal.reason as Error);
       signal.addEventListener("abort", leave, { once: true });
       this.#waiting.add(waiting);
       this.#serve();
@@ -67,15 +86,17 @@ export class Gate {
     return () => {
       if (left) return;
       left = true;
+      this.#rise();
       this.#inFlight -= 1;
       this.#serve();
     };
   }
 
   /** Lambda asked for fewer, or is not ready: nothing ran. */
-  refused({ code, retryAfterMs }: LambdaFailure): void {
+  refused({ code, throttle, retryAfterMs }: LambdaFailure): void {
     const nowMs = this.#options.now();
-    if (code === "LAMBDA_THROTTLED") this.#limit.cut(this.#inFlight, nowMs, -Infinity);
+    if (concurrencyReasons.includes(throttle)) this.#limit.found(this.#inFlight, nowMs);
+    else if (code === "LAMBDA_THROTTLED") this.#limit.cut(this.#inFlight, nowMs, -Infinity);
     if (nowMs < this.#pausedUntilMs) return;
     const longest = Math.min(pauseMsMax, pauseMs * 2 ** this.#refusedInARow++);
     const asked = Math.min(retryAfterMs ?? 0, pauseMsMax);
@@ -86,9 +107,18 @@ export class Gate {
     this.#refusedInARow = 0;
   }
 
+  /** Before anything changes: what counts is how it was until now. */
+  #rise(): void {
+    this.#limit.rise(this.#waiting.size > 0 || this.isFull, this.#options.now());
+  }
+
+  #look(): void {
+    this.#rise();
+    this.#serve();
+  }
+
   #serve(): void {
     const nowMs = this.#options.now();
-    this.#limit.rise(this.#waiting.size > 0 || this.#inFlight >= this.max, nowMs);
     for (const waiting of this.#waiting) {
       if (nowMs < this.#pausedUntilMs || this.#inFlight >= this.max) break;
       this.#waiting.delete(waiting);
@@ -97,6 +127,6 @@ export class Gate {
     }
     clearTimeout(this.#timer);
     // The limit rises with time, whether or not anything ends.
-    if (this.#waiting.size > 0) this.#timer = setTimeout(() => this.#serve(), Math.max(1, Math.min(lookMs, this.#pausedUntilMs - nowMs > 0 ? this.#pausedUntilMs - nowMs : lookMs)));
+    if (this.#waiting.size > 0) this.#timer = setTimeout(() => this.#look(), Math.max(1, Math.min(lookMs, this.#pausedUntilMs - nowMs > 0 ? this.#pausedUntilMs - nowMs : lookMs)));
   }
 }

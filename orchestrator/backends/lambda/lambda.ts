@@ -57,10 +57,15 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
     gate,
     meter,
     artifacts: createArtifactSource(places, staging),
+    crowdedBy() {
+      const excess = slots.size - gate.max;
+      return excess > 0 ? { count: excess, error: crowded() } : null;
+    },
     spillPlace: () => places?.response(`${randomUUID()}.ndjson`) ?? null,
     streams: true,
   };
   const slots = new Map<LaunchedTaskManager, Slot>();
+  const crowded = () => new LaunchError(`Lambda takes ${gate.max} invocations at once now, and there are ${slots.size} Task Managers`, { reason: "throttled" });
   const stopKeepingWarm = settings.keepWarm === null ? null : keepWarm({ target, invoker, meter, ...settings.keepWarm, busy: () => gate.inFlight });
 
   return {
@@ -71,9 +76,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
 
     async launch(spec) {
       // One more would only wait for those that are there.
-      if (gate.isCrowded && slots.size >= gate.max) {
-        throw new LaunchError(`Lambda takes ${gate.max} invocations at once now, and there are ${slots.size} Task Managers`, { reason: "throttled" });
-      }
+      if (slots.size >= gate.max) throw crowded();
       const slot = startSlot(spec, parts);
       slots.set(slot, slot);
       void slot.exited.then(() => slots.delete(slot));

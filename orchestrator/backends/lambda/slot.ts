@@ -41,6 +41,8 @@ export interface SlotParts {
   readonly gate: Gate;
   readonly meter: UsageMeter;
   readonly artifacts: ArtifactSource;
+  /** How many more slots there are than may have an invocation now; null: none. */
+  crowdedBy(): { readonly count: number; readonly error: LaunchError } | null;
   /** Where a response that is too large is put; null: nowhere. */
   spillPlace(): { readonly bucket: string; readonly key: string } | null;
   /** False once Lambda said that it cannot stream. */
@@ -262,6 +264,8 @@ class InvocationSlot implements Slot {
     this.#waitingSinceMs = performance.now();
     const buffered = this.#parts.settings.buffered || !this.#parts.streams;
     const request = await this.#request(configure, kind, assigns, buffered);
+    const crowd = this.#parts.crowdedBy();
+    if (crowd !== null && gate.isFull) throw crowd.error;
     const leave = await gate.enter(this.#abort.signal);
     const metered = meter.start({ taskManager: this.#spec.name, functionName: target.functionName, beginWithinMs: beginWithinMsOf(request) });
     const heard = new Heard();
@@ -300,7 +304,11 @@ class InvocationSlot implements Slot {
       }
       if (!end.failure.retryable) return lost({ message: withWayOut(end.failure), refusal: refusalOf(end.failure) });
       gate.refused(end.failure);
-      return { kind: "not-now", failure: end.failure };
+      const crowd = this.#parts.crowdedBy();
+      if (crowd === null) return { kind: "not-now", failure: end.failure };
+      // Work that waited for others to end would be theirs sooner.
+      gate.turnAway(crowd.count - 1, crowd.error);
+      return lost({ message: crowd.error.message, refusal: crowd.error });
     }
     gate.accepted();
     if (heard.refused !== null) {
@@ -535,6 +543,7 @@ function lostBy(end: Extract<InvocationEnd, { failure: unknown }>, warm: boolean
 }
 
 function unexpected(error: unknown): Round {
+  if (error instanceof LaunchError) return lost({ message: error.message, refusal: error });
   if (error instanceof SplitrunError) return lost({ message: error.message, refusal: error });
   return lost({ message: error instanceof Error ? error.message : String(error) });
 }
