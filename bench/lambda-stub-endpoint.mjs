@@ -35,6 +35,7 @@ function answer(event, response) {
   const requestId = `00000000-0000-4000-8000-${String(requests).padStart(12, "0")}`;
   const startedMs = performance.now();
   response.writeHead(200, { "content-type": "application/vnd.amazon.eventstream", "x-amzn-requestid": requestId, "x-amz-executed-version": "1" });
+  // What a function writes at once reaches Lambda together, and goes on as one event.
   const write = (...lines) => response.write(frame(payloadHeaders, Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(""))));
   const end = () => {
     const durationMs = performance.now() - startedMs;
@@ -42,13 +43,12 @@ function answer(event, response) {
     const report = `REPORT RequestId: ${requestId}\tDuration: ${durationMs.toFixed(2)} ms\tBilled Duration: ${Math.ceil(durationMs)} ms\tMemory Size: 1769 MB\tMax Memory Used: 150 MB\t\n`;
     response.end(frame(completeHeaders, Buffer.from(JSON.stringify({ LogResult: Buffer.from(report).toString("base64") }))));
   };
-  write({
+  const began = {
     kind: "invocation-began", protocol, environment: `stub/${requests}`, cold: false, initMs: null, memoryMb: 1769, ephemeralMb: 512, architecture: "x86_64",
     region: "us-east-1", functionVersion: "1", remainingMs: 900_000, versions: { splitrun: "stub", node: process.version },
-  });
-  if (event.kind === "ping") return end();
-  write({ kind: "configured", room: 2, lanes: 1, stageLanes: { function: 1 }, inputs: [], outputs: [] });
-  if (event.kind === "warm") return end();
+  };
+  write(began, ...(event.kind === "ping" ? [] : [{ kind: "configured", room: 2, lanes: 1, stageLanes: { function: 1 }, inputs: [], outputs: [] }]));
+  if (event.kind !== "work") return end();
 
   seen.invocations += 1;
   seen.inFlight += 1;
@@ -63,14 +63,16 @@ function answer(event, response) {
     if (response.destroyed) return;
     const part = items.slice(Math.floor((items.length * report) / reports), Math.floor((items.length * (report + 1)) / reports));
     report += 1;
+    const lines = [];
     for (const [assignment, indexes] of byAssignment(part)) {
-      for (let at = 0; at < indexes.length; at += 64) write({ kind: "begun", assignment, items: indexes.slice(at, at + 64) });
-      write({
+      for (let at = 0; at < indexes.length; at += 64) lines.push({ kind: "begun", assignment, items: indexes.slice(at, at + 64) });
+      lines.push({
         kind: "items", assignment, errors: [],
         results: indexes.map((index) => ({ index, output: { label: "tabby", score: 0.9321, top: [{ label: "tabby", score: 0.9321 }] } })),
         stages: { function: { items: indexes.length, busyMs: invocationMs / reports, waitMs: 0 } },
       });
     }
+    write(...lines);
     seen.items += part.length;
     if (report < reports) return setTimeout(next, invocationMs / reports);
     end();

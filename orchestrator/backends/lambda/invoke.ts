@@ -123,6 +123,7 @@ class Watch {
   readonly #invocation: Invocation;
   #timer: NodeJS.Timeout;
   #silentForMs: number | null = null;
+  #isHeard = false;
 
   constructor(invocation: Invocation) {
     this.#invocation = invocation;
@@ -136,6 +137,8 @@ class Watch {
   }
 
   heard(): void {
+    if (this.#isHeard) return void this.#timer.refresh();
+    this.#isHeard = true;
     clearTimeout(this.#timer);
     this.#timer = this.#after(this.#invocation.silentMs);
   }
