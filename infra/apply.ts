@@ -33,7 +33,8 @@ export interface ApplyContext {
 
 export interface DeployContext extends ApplyContext {
   readonly settings: RuntimeSettings;
-  readonly zip: ZipPackage;
+  /** null: an image. */
+  readonly zip: ZipPackage | null;
 }
 
 /** A new role, and one just changed, is known everywhere after up to half a minute. */
@@ -167,15 +168,13 @@ async function createFunction(wish: FunctionWish, { aws }: DeployContext, roleAr
 }
 
 async function updateCode({ name, state }: FunctionWish, { aws }: DeployContext, code: FunctionCode): Promise<void> {
-  const { ZipFile, S3Bucket, S3Key } = code;
-  const source = ZipFile === undefined ? { S3Bucket, S3Key } : { ZipFile };
-  await patiently("lambda:UpdateFunctionCode", () => aws.lambda.send(new UpdateFunctionCodeCommand({ FunctionName: name, ...source, Architectures: [state.architecture as Architecture] })));
+  await patiently("lambda:UpdateFunctionCode", () => aws.lambda.send(new UpdateFunctionCodeCommand({ FunctionName: name, ...code, Architectures: [state.architecture as Architecture] })));
   await untilUpdated(aws, name);
 }
 
-async function updateConfiguration({ name, state }: FunctionWish, { aws }: DeployContext, roleArn: string): Promise<void> {
-  await patiently("lambda:UpdateFunctionConfiguration", () => aws.lambda.send(new UpdateFunctionConfigurationCommand({ FunctionName: name, ...functionInput(state, roleArn) })));
-  await untilUpdated(aws, name);
+async function updateConfiguration(wish: FunctionWish, { aws }: DeployContext, roleArn: string): Promise<void> {
+  await patiently("lambda:UpdateFunctionConfiguration", () => aws.lambda.send(new UpdateFunctionConfigurationCommand({ FunctionName: wish.name, ...functionInput(wish, roleArn) })));
+  await untilUpdated(aws, wish.name);
 }
 
 /** Invocations that run go on with the version that they began with; new ones get this one from now on. */
@@ -243,7 +242,8 @@ interface UploadedCode {
   remove(): Promise<void>;
 }
 
-async function uploadedCode(aws: Aws, zip: ZipPackage, { stagingBucket, name }: RuntimeSettings): Promise<UploadedCode> {
+async function uploadedCode(aws: Aws, zip: ZipPackage | null, { stagingBucket, name, image }: RuntimeSettings): Promise<UploadedCode> {
+  if (zip === null) return { code: { ImageUri: image ?? "" }, remove: async () => undefined };
   if (zip.zippedBytes <= directZipBytesMax) return { code: { ZipFile: await readFile(zip.path) }, remove: async () => undefined };
   const place = codePlace(zip, stagingBucket, name);
   await call("s3:PutObject", async () => aws.s3.put(place, await readFile(zip.path), { condition: "none", contentType: "application/zip" }));

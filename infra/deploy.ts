@@ -17,7 +17,8 @@ import { pingFunction } from "./ping.ts";
 import type { Ping } from "./ping.ts";
 import { planDeployment, planRemoval, stepUpNameIn } from "./plan.ts";
 import type { Step } from "./plan.ts";
-import { coldStartVariable, artifactsLost, artifactsTag, stagingTag, wantedFunctions } from "./wanted.ts";
+import { artifactsLost, artifactsTag, coldStartVariable, stagingTag, wantedFunctions } from "./wanted.ts";
+import type { WantedCode } from "./wanted.ts";
 import { bytesOf, directZipBytesMax, partSizes, writePackageFolder, zipPackage } from "./zip-package.ts";
 import type { PartSize, ZipPackage } from "./zip-package.ts";
 
@@ -66,7 +67,9 @@ export interface DeployReport {
   /** Names of the functions, the one with more memory last. */
   readonly functions: readonly string[];
   readonly alias: string;
-  readonly package: PackageReport;
+  /** null: an image. */
+  readonly package: PackageReport | null;
+  readonly image: string | null;
   /** Nothing in it: everything was as it should be. */
   readonly steps: readonly StepReport[];
   readonly changed: boolean;
@@ -98,7 +101,7 @@ export async function deployRuntime(options: RuntimeOptions, how: DeployHow): Pr
  * Gives the functions new code and leaves their settings. Invocations that run end with the code that they began with.
  * @throws SplitrunError RUNTIME_NOT_FOUND, and as `deployRuntime`
  */
-export async function redeployRuntime(options: Pick<RuntimeOptions, "name" | "region" | "stagingBucket">, how: DeployHow): Promise<DeployReport> {
+export async function redeployRuntime(options: Pick<RuntimeOptions, "name" | "region" | "stagingBucket" | "image">, how: DeployHow): Promise<DeployReport> {
   const given = completeSettings(options);
   return withAws(given.region, async (aws) => {
     const found = await inspectRuntime(aws, given.name);
@@ -198,31 +201,43 @@ async function withAws<T>(region: string | null, work: (aws: Aws) => Promise<T>)
 }
 
 async function deploy(aws: Aws, settings: RuntimeSettings, names: readonly string[], how: DeployHow & { readonly codeOnly: boolean }): Promise<DeployReport> {
-  const { architecture } = settings;
-  const files = await how.filesOf({ architecture, artifacts: how.artifacts, cacheDir: how.cacheDir });
-  const zip = await zipPackage(files, how.cacheDir);
-  if (zip.zippedBytes > directZipBytesMax) codePlace(zip, settings.stagingBucket, settings.name);
+  const packed = settings.image === null ? await pack(settings, how) : null;
+  if (packed === null) refuseArtifactsBesideImage(how.artifacts);
+  else if (packed.zip.zippedBytes > directZipBytesMax) codePlace(packed.zip, settings.stagingBucket, settings.name);
   const found = await inspectRuntime(aws, settings.name);
   if (!how.dropArtifacts) refuseLostArtifacts(found, how.artifacts);
-  const wishes = wantedFunctions(settings, { code: zip, artifacts: how.artifacts, names });
-  const steps = planDeployment(found, { settings, code: zip, wishes, codeOnly: how.codeOnly });
-  if (!how.dryRun) await applyDeployment(steps, { aws, found, name: settings.name, settings, zip, onStep: (step) => how.onStep(reportOf(step)) });
+  const code: WantedCode = packed === null ? { kind: "image", uri: settings.image ?? "" } : { kind: "zip", ...packed.zip };
+  const wishes = wantedFunctions(settings, { code, artifacts: how.artifacts, names });
+  const steps = planDeployment(found, { settings, code, wishes, codeOnly: how.codeOnly });
+  if (!how.dryRun) await applyDeployment(steps, { aws, found, name: settings.name, settings, zip: packed?.zip ?? null, onStep: (step) => how.onStep(reportOf(step)) });
   return {
     name: settings.name,
     region: aws.region,
     memoryMb: settings.memoryMb,
     timeoutSeconds: settings.timeoutSeconds,
     ephemeralMb: settings.ephemeralMb,
-    architecture,
+    architecture: settings.architecture,
     functions: names,
     alias: aliasName,
-    package: packageReport(files, architecture, zip),
+    package: packed === null ? null : packageReport(packed.files, settings.architecture, packed.zip),
+    image: settings.image,
     steps: steps.map(reportOf),
     changed: steps.length > 0,
     dryRun: how.dryRun,
     cost: runtimeCost({ ...settings, region: aws.region }),
     ping: how.dryRun ? null : await pingFunction(aws.lambda, settings.name, aliasName),
   };
+}
+
+async function pack({ architecture }: RuntimeSettings, { artifacts, cacheDir, filesOf }: DeployHow): Promise<{ readonly files: readonly PackageFile[]; readonly zip: ZipPackage }> {
+  const files = await filesOf({ architecture, artifacts, cacheDir });
+  return { files, zip: await zipPackage(files, cacheDir) };
+}
+
+function refuseArtifactsBesideImage(artifacts: readonly RuntimeArtifact[]): void {
+  const [first] = artifacts;
+  if (first === undefined) return;
+  throw new SplitrunError(`${first.name} has to be inside of the image: give it to \`splitrun deploy --package FOLDER\`, which writes what the image is built from`, { code: "RUNTIME_INVALID", field: "runtime.image", value: first.name });
 }
 
 function packageReport(files: readonly PackageFile[], architecture: Architecture, zip: ZipPackage | null): PackageReport {
@@ -247,12 +262,14 @@ function settingsOf(given: RuntimeSettings, found: FoundRuntime, { latest, tags,
     ...completeSettings(staging === undefined ? {} : { stagingBucket: staging }),
     ...(given.stagingBucket === null ? {} : { stagingBucket: given.stagingBucket }),
     name: given.name,
+    image: given.image,
     region: found.region,
     memoryMb: latest.memoryMb,
     timeoutSeconds: latest.timeoutSeconds,
     ephemeralMb: latest.ephemeralMb,
     architecture: latest.architecture as Architecture,
-    nodeRuntime: latest.runtime as NodeRuntime,
+    // An image says none.
+    ...(latest.runtime === "" ? {} : { nodeRuntime: latest.runtime as NodeRuntime }),
     environment,
     reservedConcurrency,
     memoryStepUpMb: found.stepUp?.latest.memoryMb ?? null,

@@ -24,9 +24,13 @@ export interface FunctionState {
   readonly vpc: Vpc | null;
 }
 
+export type PackageKind = "zip" | "image";
+
 export interface FoundFunction {
   readonly name: string;
   readonly arn: string;
+  /** Cannot be changed. */
+  readonly packageKind: PackageKind;
   readonly latest: FunctionState;
   /** What the alias points to; null: there is none. */
   readonly live: (FunctionState & { readonly version: string }) | null;
@@ -87,6 +91,7 @@ export async function findFunction({ lambda }: Aws, name: string): Promise<Found
   return {
     name,
     arn: configuration.FunctionArn ?? "",
+    packageKind: configuration.PackageType === "Image" ? "image" : "zip",
     latest: stateOf(configuration),
     live: live === null ? null : { ...stateOf(live), version: alias?.FunctionVersion ?? live.Version ?? "" },
     otherAliases: aliases.map(({ Name = "" }) => Name).filter((each) => each !== aliasName),

@@ -36,6 +36,8 @@ export interface RuntimeOptions {
   readonly write?: readonly string[];
   /** null: not in a VPC. @default null */
   readonly vpc?: Vpc | null;
+  /** A container image in ECR instead of a zip: `ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG`; null: a zip. @default null */
+  readonly image?: string | null;
 }
 
 export interface Vpc {
@@ -66,6 +68,7 @@ export interface RuntimeSettings {
   readonly read: readonly S3Place[];
   readonly write: readonly S3Place[];
   readonly vpc: Vpc | null;
+  readonly image: string | null;
 }
 
 export const nameDefault = "splitrun";
@@ -106,6 +109,7 @@ const schema = z.strictObject({
     subnetIds: z.array(z.string().regex(/^subnet-\w+$/)).min(1),
     securityGroupIds: z.array(z.string().regex(/^sg-\w+$/)).min(1),
   }).nullable().default(null),
+  image: z.string().max(200).regex(/^[\w.-]+\.dkr\.ecr\.[\w.-]+\/[\w./-]+(:[\w.-]+|@sha256:[0-9a-f]{64})$/, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, or NAME@sha256:…").nullable().default(null),
 });
 
 /** @throws SplitrunError RUNTIME_INVALID with the first option that is wrong */

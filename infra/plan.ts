@@ -1,7 +1,7 @@
 /** What has to be done so that what there is becomes what is wanted. Decides only; `apply.ts` does it. */
 import { SplitrunError } from "../orchestrator/errors.ts";
 import { functionNames, identityOf, logGroupOf, policyDocument, policyName, roleNameOf, stepUpName, trustDocument } from "./documents.ts";
-import type { FoundFunction, FoundLogGroup, FoundRuntime } from "./inspect.ts";
+import type { FoundFunction, FoundLogGroup, FoundRuntime, PackageKind } from "./inspect.ts";
 import { aliasName } from "./options.ts";
 import type { RuntimeSettings } from "./options.ts";
 import { differences, hasCode, ownerTag } from "./wanted.ts";
@@ -38,9 +38,10 @@ export interface DeployRequest {
   readonly codeOnly: boolean;
 }
 
-/** @throws SplitrunError RUNTIME_FOREIGN when something of that name is not ours */
+/** @throws SplitrunError RUNTIME_FOREIGN when something of that name is not ours, RUNTIME_INVALID when a zip is to become an image */
 export function planDeployment(found: FoundRuntime, request: DeployRequest): readonly Step[] {
   refuseForeign(found, request.settings.name);
+  refuseOtherKind(found, request.code.kind);
   const functions = request.wishes.flatMap((wish) => functionSteps(foundOf(found, wish.name), wish, found, request));
   if (request.codeOnly) return functions;
   const surplus = request.settings.memoryStepUpMb === null ? stepUpRemoval(found) : [];
@@ -96,15 +97,18 @@ function functionSteps(found: FoundFunction | null, wish: FunctionWish, { role }
     ({ kind: "publish", name: wish.name, aliasExists, description: wish.state.description, resource: `alias ${wish.name}:${aliasName}`, action: aliasExists ? "update" : "create", detail: "a new version" });
   if (found === null) {
     const { memoryMb, timeoutSeconds, architecture, runtime } = wish.state;
+    const kind = wish.packageKind === "zip" ? runtime : "an image";
     return [
-      { kind: "create-function", wish, resource, action: "create", detail: `${memoryMb} MB, ${timeoutSeconds} s, ${architecture}, ${runtime}` },
+      { kind: "create-function", wish, resource, action: "create", detail: `${memoryMb} MB, ${timeoutSeconds} s, ${architecture}, ${kind}` },
       ...concurrencySteps(null, wish),
       publish(false),
     ];
   }
   const roleArn = codeOnly ? null : role?.arn ?? "a new one";
   const settingsChanged = differences(found.latest, wish.state, roleArn, code);
-  const codeChanged = !hasCode(found.latest, code) || found.latest.architecture !== wish.state.architecture;
+  // What is behind a tag is another image after a push.
+  const renewed = codeOnly && code.kind === "image" && !code.uri.includes("@");
+  const codeChanged = renewed || !hasCode(found.latest, code) || found.latest.architecture !== wish.state.architecture;
   // With the code goes its description.
   const configure = settingsChanged.length > 0 || codeChanged;
   const liveIsRight = found.live !== null && hasCode(found.live, code) && found.live.architecture === wish.state.architecture
@@ -178,6 +182,16 @@ function refuseForeign(found: FoundRuntime, name: string): void {
       throw foreign(name, `the ${what} is there already and was not made by splitrun for ${name} (it lacks the tag ${ownerTag}=${name}): take another --name`);
     }
   }
+}
+
+/** Lambda has no way from one to the other. */
+function refuseOtherKind({ function: own, stepUp }: FoundRuntime, kind: PackageKind): void {
+  const other = [own, stepUp].find((each) => each !== null && each.packageKind !== kind) ?? null;
+  if (other === null) return;
+  const wayOut = other.packageKind === "image" ? "give its --image" : "leave --image out";
+  throw new SplitrunError(`the function ${other.name} was made from ${other.packageKind === "image" ? "an image" : "a zip"} and cannot be changed to the other kind: ${wayOut}, or \`splitrun undeploy\` first`, {
+    code: "RUNTIME_INVALID", field: "runtime.image", value: other.name,
+  });
 }
 
 function foreign(name: string, message: string): SplitrunError {

@@ -6,10 +6,9 @@ import { handler } from "./package-files.ts";
 import type { RuntimeArtifact } from "./package-files.ts";
 
 /** The code that a function should have, and by what it is known again. */
-export interface WantedCode {
-  readonly codeSha256: string;
-  readonly contentSha256: string;
-}
+export type WantedCode =
+  | { readonly kind: "zip"; readonly codeSha256: string; readonly contentSha256: string }
+  | { readonly kind: "image"; readonly uri: string };
 
 /** Marks what is ours: only that is changed and deleted. */
 export const ownerTag = "splitrun:runtime";
@@ -22,6 +21,7 @@ export type WantedState = Omit<FunctionState, "codeSha256" | "roleArn">;
 
 export interface FunctionWish {
   readonly name: string;
+  readonly packageKind: WantedCode["kind"];
   readonly state: WantedState;
   readonly reservedConcurrency: number | null;
   readonly tags: Readonly<Record<string, string>>;
@@ -32,13 +32,15 @@ export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, na
   const tags = { ...settings.tags, ...wantedTags(settings, artifacts) };
   return names.map((name, at) => ({
     name,
+    packageKind: code.kind,
     tags,
     // What is kept for the first would be a second amount for the other: seldom used, it lives from what is left.
     reservedConcurrency: at === 0 ? settings.reservedConcurrency : null,
     state: {
       description: descriptionOf(code),
-      runtime: settings.nodeRuntime,
-      handler,
+      // An image has its own.
+      runtime: code.kind === "zip" ? settings.nodeRuntime : "",
+      handler: code.kind === "zip" ? handler : "",
       memoryMb: at === 0 ? settings.memoryMb : settings.memoryStepUpMb ?? settings.memoryMb,
       timeoutSeconds: settings.timeoutSeconds,
       ephemeralMb: settings.ephemeralMb,
@@ -76,13 +78,15 @@ export function artifactsLost(tags: Readonly<Record<string, string>>, artifacts:
 }
 
 /** Tells the same content from another one where two machines zip it into different bytes. */
-function descriptionOf({ codeSha256, contentSha256 }: WantedCode): string {
-  return `splitrun ${__SPLITRUN_VERSION__}; content ${contentSha256}; zip ${codeSha256}`;
+function descriptionOf(code: WantedCode): string {
+  const what = code.kind === "zip" ? `content ${code.contentSha256}; zip ${code.codeSha256}` : `image ${code.uri}`;
+  return `splitrun ${__SPLITRUN_VERSION__}; ${what}`;
 }
 
 /** The function has this code already, though perhaps in another zip. */
-export function hasCode(state: FunctionState, { codeSha256, contentSha256 }: WantedCode): boolean {
-  return state.codeSha256 === codeSha256 || state.description.endsWith(`; content ${contentSha256}; zip ${state.codeSha256}`);
+export function hasCode(state: FunctionState, code: WantedCode): boolean {
+  if (code.kind === "image") return state.description.endsWith(`; image ${code.uri}`);
+  return state.codeSha256 === code.codeSha256 || state.description.endsWith(`; content ${code.contentSha256}; zip ${state.codeSha256}`);
 }
 
 /** What differs, in words. Values of the environment may be secrets: only their names are said. */
@@ -101,7 +105,7 @@ export function differences(found: FunctionState, wanted: WantedState, roleArn: 
     ...changed("VPC", vpcText(found), vpcText(wanted)),
     ...[...names].sort().filter((name) => found.environment[name] !== wanted.environment[name]).map((name) => `environment ${name}`),
     // A description that belongs to other code than is there would make it pass for that.
-    ...(hasCode(found, code) && found.description !== wanted.description && found.codeSha256 === code.codeSha256 ? ["description"] : []),
+    ...(code.kind === "zip" && hasCode(found, code) && found.description !== wanted.description && found.codeSha256 === code.codeSha256 ? ["description"] : []),
   ];
 }
 
@@ -116,15 +120,16 @@ export type SetOfFunction = Pick<CreateFunctionCommandInput & UpdateFunctionConf
   "Runtime" | "Handler" | "Description" | "Role" | "MemorySize" | "Timeout" | "EphemeralStorage" | "Environment" | "LoggingConfig" | "VpcConfig">;
 
 /** All of CreateFunction but the code. */
-export function createInput({ name, state, tags }: FunctionWish, roleArn: string): Omit<CreateFunctionCommandInput, "Code"> {
-  return { ...functionInput(state, roleArn), FunctionName: name, PackageType: "Zip", Architectures: [state.architecture as Architecture], Tags: { ...tags } };
+export function createInput(wish: FunctionWish, roleArn: string): Omit<CreateFunctionCommandInput, "Code"> {
+  const { name, state, tags, packageKind } = wish;
+  return { ...functionInput(wish, roleArn), FunctionName: name, PackageType: packageKind === "zip" ? "Zip" : "Image", Architectures: [state.architecture as Architecture], Tags: { ...tags } };
 }
 
 /** As CreateFunction and UpdateFunctionConfiguration take it. */
-export function functionInput(state: WantedState, roleArn: string): SetOfFunction {
+export function functionInput({ state, packageKind }: FunctionWish, roleArn: string): SetOfFunction {
+  const started = { Runtime: state.runtime as NonNullable<CreateFunctionCommandInput["Runtime"]>, Handler: state.handler };
   return {
-    Runtime: state.runtime as NonNullable<CreateFunctionCommandInput["Runtime"]>,
-    Handler: state.handler,
+    ...(packageKind === "zip" ? started : {}),
     Description: state.description,
     Role: roleArn,
     MemorySize: state.memoryMb,

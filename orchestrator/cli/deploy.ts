@@ -69,7 +69,7 @@ function show(report: DeployReport, { json }: DeployFlags): void {
 function reportText(report: DeployReport): readonly string[] {
   const { name, region, memoryMb, timeoutSeconds, architecture, steps, changed, dryRun, ping, functions } = report;
   return [
-    `Package: ${packageText(report.package)}`,
+    report.package === null ? `Image: ${report.image ?? ""}` : `Package: ${packageText(report.package)}`,
     ...(dryRun ? [changed ? "Would do:" : "Would do nothing: all is as it should be", ...steps.map(stepText)] : changed ? [] : ["Nothing to do: all is as it should be"]),
     `${functions.join(" and ")} in ${region}: ${memoryMb} MB (${coresText(memoryMb)}), ${timeoutSeconds} s, ${architecture}`,
     costText(report),

@@ -30,6 +30,7 @@ export interface RuntimeFlags extends RuntimeNameFlags, ArtifactFlags {
   readonly subnet?: readonly string[];
   readonly securityGroup?: readonly string[];
   readonly ec2HostMachine?: true;
+  readonly image?: string;
 }
 
 export function addNameFlags(command: Command): Command {
@@ -42,6 +43,7 @@ export function addArtifactFlags(command: Command): Command {
   return command
     .option("-m, --model <file>", "put this ONNX model into the package, so that jobs need not send it")
     .option("--module <file>", "put a function's module into the package")
+    .option("--image <uri>", "a container image in ECR instead of a zip (docs/backends/lambda.md says how it is built)")
     .option("--drop-artifacts", "models and modules that are deployed now and not given again may go");
 }
 
@@ -90,6 +92,7 @@ export function requestOf(flags: RuntimeFlags, job: string | undefined): Runtime
     module: flags.module,
     dropArtifacts: flags.dropArtifacts,
     ec2HostMachine: flags.ec2HostMachine,
+    image: flags.image,
   });
 }
 

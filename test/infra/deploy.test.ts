@@ -65,7 +65,7 @@ describe("deploying", () => {
     const { Configuration, Tags } = await lambda.send(new GetFunctionCommand({ FunctionName: "splitrun", Qualifier: "live" }));
     expect(Configuration).toMatchObject({
       Version: "1", Runtime: "nodejs22.x", Handler: "lambda.handler", MemorySize: 1769, Timeout: 900, EphemeralStorage: { Size: 1024 }, Architectures: ["x86_64"],
-      Environment: { Variables: { COLOR: "green" } }, LoggingConfig: { LogGroup: "/aws/lambda/splitrun" }, State: "Active", CodeSha256: report.package.zip?.codeSha256,
+      Environment: { Variables: { COLOR: "green" } }, LoggingConfig: { LogGroup: "/aws/lambda/splitrun" }, State: "Active", CodeSha256: report.package?.zip?.codeSha256,
     });
     expect(Tags).toEqual({ "splitrun:runtime": "splitrun", team: "vision" });
     const { logGroups = [] } = await logs.send(new DescribeLogGroupsCommand({}));
@@ -107,7 +107,7 @@ describe("deploying", () => {
     onTestFinished(() => writeFile(file, original));
     await writeFile(file, await zipOf({ "other.txt": "bytes" }));
     const again = await deploy();
-    expect(again.package.zip?.codeSha256).not.toBe(codeSha256);
+    expect(again.package?.zip?.codeSha256).not.toBe(codeSha256);
     expect(again.steps).toEqual([]);
   });
 
@@ -118,7 +118,7 @@ describe("deploying", () => {
     const again = await deploy();
     expect(texts(again.steps)).toContain("update function splitrun");
     const { Configuration } = await lambda.send(new GetFunctionCommand({ FunctionName: "splitrun" }));
-    expect(Configuration?.CodeSha256).toBe(again.package.zip?.codeSha256);
+    expect(Configuration?.CodeSha256).toBe(again.package?.zip?.codeSha256);
   });
 
   test("a dry run says what it would do, and does nothing", async () => {
@@ -187,7 +187,7 @@ describe("deploying", () => {
     expect(resourcesOf(account.emulator)).toEqual([]);
 
     const report = await deploy({ stagingBucket: "s3://staging/team" }, { artifacts: [model] });
-    expect(report.package.zip?.upload).toBe("s3");
+    expect(report.package?.zip?.upload).toBe("s3");
     expect(report.ping).toMatchObject({ cold: true });
     const keys = account.s3.requests.slice(before).map(({ method, key }) => `${method} ${key}`);
     expect(keys[0]).toMatch(/^PUT team\/splitrun\/splitrun\/code\/[0-9a-f]{64}\.zip$/);
@@ -232,6 +232,36 @@ describe("redeploying", () => {
 
   test("of what is not there says how to make it", async () => {
     expect(await refusal(redeployRuntime({}, account.how()))).toMatchObject({ code: "RUNTIME_NOT_FOUND", message: expect.stringContaining("splitrun deploy") as string });
+  });
+});
+
+describe("an image", () => {
+  const uri = "111122223333.dkr.ecr.us-east-1.amazonaws.com/splitrun:1";
+
+  async function imageOf(extra: Readonly<Record<string, string>> = {}): Promise<Buffer> {
+    const files = await account.how().filesOf({ architecture: "x86_64", artifacts: [], cacheDir: account.cacheDir });
+    const texts = await Promise.all(files.map(async ({ name, source }) => [name, "text" in source ? source.text : await readFile(source.path, "utf8")] as const));
+    return zipOf({ ...Object.fromEntries(texts), ...extra });
+  }
+
+  test("is deployed in place of a zip, and renewed, also where its tag has moved", async () => {
+    account.emulator.images.set(uri, await imageOf());
+    expect(await deploy({ image: uri, memoryStepUpMb: 3000 })).toMatchObject({ package: null, image: uri, ping: { version: "1", compatible: true } });
+    expect((await deploy({ image: uri, memoryStepUpMb: 3000 })).steps).toEqual([]);
+    expect((await deploy({ image: uri, memoryStepUpMb: 3000, memoryMb: 2048 })).ping).toMatchObject({ memoryMb: 2048, version: "2" });
+    account.emulator.images.set(uri, await imageOf({ "more.txt": "1" }));
+    expect(await redeployRuntime({ image: uri }, account.how())).toMatchObject({ memoryMb: 2048, changed: true, ping: { version: "3", cold: true } });
+  });
+
+  test("does not become a zip, nor a zip an image; and a model goes into it when it is built", async () => {
+    account.emulator.images.set(uri, await imageOf());
+    await deploy({ image: uri });
+    expect(await refusal(deploy())).toMatchObject({ code: "RUNTIME_INVALID", message: expect.stringContaining("give its --image") as string });
+    await deleteRuntime({}, account.how());
+    await deploy();
+    expect(await refusal(redeployRuntime({ image: uri }, account.how()))).toMatchObject({ code: "RUNTIME_INVALID", message: expect.stringContaining("leave --image out") as string });
+    const model = await artifactOf(account, "beside.onnx", Buffer.from("model"));
+    expect(await refusal(deploy({ image: uri }, { artifacts: [model] }))).toMatchObject({ code: "RUNTIME_INVALID", message: expect.stringContaining("--package FOLDER") as string });
   });
 });
 

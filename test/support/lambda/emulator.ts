@@ -4,8 +4,8 @@
  * installed (`scripts/lambda-ric.mjs`). What goes wrong on the real one goes wrong here on order (`faults`).
  *
  * What it leaves out: a processor's share by memory, the size of /tmp (which is a directory of its own, named by TMPDIR),
- * a read-only /var/task, connections that die while an environment is frozen, VPCs, images, layers, asynchronous
- * invocations, provisioned concurrency, and the permissions of callers (but for those denied on order) and of roles, save
+ * a read-only /var/task, connections that die while an environment is frozen, VPCs, layers, asynchronous invocations, what
+ * images have beside their code, provisioned concurrency, and the permissions of callers (but for those denied on order) and of roles, save
  * those for logs.
  */
 import { randomBytes, randomUUID } from "node:crypto";
@@ -103,6 +103,8 @@ export interface LambdaEmulator {
   /** What functions find in their environment: S3 servers of the tests have to know it, too. */
   readonly roleCredentials: AccessKey & { readonly sessionToken: string };
   readonly faults: { push(fault: Fault): ActiveFault };
+  /** What registries hold, by URI: the zip of an image's code, which runs as `lambda.handler`. */
+  readonly images: Map<string, Buffer>;
   /** Actions that no caller may do: `iam:CreateRole`. */
   readonly denied: Set<string>;
   /** Actions that were asked for. */
@@ -156,12 +158,13 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
     secondMs: options.secondMs ?? 1000, initTimeoutMs: options.initTimeoutMs ?? 10_000, memoryPollMs: options.memoryPollMs ?? 50,
     idleMsMax: options.idleMsMax ?? 300_000, lifeMsMax: options.lifeMsMax ?? Infinity,
   });
+  const images = new Map<string, Buffer>();
   const functions = new Functions({
     region, accountId, concurrency, creatingMs: options.creatingMs ?? 50, updatingMs: options.updatingMs ?? 50,
     retire: (deploymentId) => pool.retire(deploymentId),
   });
   const management = new Management({
-    functions, packages: new Packages(path.join(directory, "code")), iam, region,
+    functions, packages: new Packages(path.join(directory, "code")), iam, region, images,
     rolePropagationMs: options.rolePropagationMs ?? 200, s3: options.s3 ?? null,
   });
   const capacity = new Capacity({
@@ -258,7 +261,7 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
   }
 
   return {
-    endpoint, region, accountId, credentials, keys, roleCredentials, invocations, denied, actions,
+    endpoint, region, accountId, credentials, keys, roleCredentials, invocations, denied, actions, images,
     faults: { push: (fault) => faults.push(fault) },
     get environments() { return pool.environments; },
     get functionNames() { return functions.names; },

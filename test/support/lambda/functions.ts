@@ -8,6 +8,9 @@ import type { Package } from "./package.ts";
 const runtimesAllowed = ["nodejs22.x", "nodejs24.x"];
 /** Lambda guide, "Lambda runtimes": no new function, and no update, on these. */
 const runtimesPast = ["nodejs14.x", "nodejs16.x", "nodejs18.x", "nodejs20.x"];
+/** What every image here is built from, and its CMD. */
+const imageRuntime = "nodejs22.x";
+const imageHandler = "lambda.handler";
 const variableBytesMax = 4096;
 const reservedVariables = new Set([
   "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
@@ -21,6 +24,7 @@ const code = z.strictObject({
   S3Bucket: z.string().optional(),
   S3Key: z.string().optional(),
   S3ObjectVersion: z.string().optional(),
+  ImageUri: z.string().optional(),
 });
 const settings = {
   Role: z.string().regex(/^arn:aws:iam::\d{12}:role\/.+$/),
@@ -43,7 +47,7 @@ export const createInput = z.strictObject({
   FunctionName: z.string(),
   Role: settings.Role,
   Code: code,
-  PackageType: z.literal("Zip").optional(),
+  PackageType: z.enum(["Zip", "Image"]).optional(),
   Architectures: architectures.optional(),
   Publish: z.boolean().optional(),
   Tags: tags.optional(),
@@ -75,6 +79,7 @@ export type PublishInput = z.infer<typeof publishInput>;
 export type AliasInput = z.infer<typeof aliasInput>;
 
 interface Configuration {
+  readonly packageType: "Zip" | "Image";
   readonly runtime: string;
   readonly role: string;
   readonly handler: string;
@@ -162,9 +167,12 @@ export class Functions {
   create(input: CreateInput, content: Package, nowMs: number): unknown {
     const { FunctionName: name } = input;
     this.refuseExisting(name);
-    if (input.Runtime === undefined || input.Handler === undefined) throw errors.invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.");
+    const packageType = input.PackageType ?? "Zip";
+    const said = input.Runtime !== undefined && input.Handler !== undefined;
+    if (packageType === "Zip" && !said) throw errors.invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.");
+    if (packageType === "Image" && said) throw errors.invalid("Please don't provide Handler or Runtime or Layer when the intent is to create a function with Image PackageType");
     const configuration = configured(input, {
-      runtime: "", role: "", handler: "", description: "", timeoutSeconds: 3, memoryMb: 128, variables: null, storageMb: 512,
+      packageType, runtime: imageRuntime, role: "", handler: imageHandler, description: "", timeoutSeconds: 3, memoryMb: 128, variables: null, storageMb: 512,
       logGroup: `/aws/lambda/${name}`, vpc: { SubnetIds: [], SecurityGroupIds: [] }, architecture: input.Architectures?.[0] ?? "x86_64",
     });
     const created: LambdaFunction = {
@@ -180,7 +188,7 @@ export class Functions {
     const { version, qualified } = this.#resolve(found, qualifier, nowMs);
     return {
       Configuration: this.#shown(found, version, nowMs, qualified),
-      Code: { RepositoryType: "S3" },
+      Code: { RepositoryType: version.configuration.packageType === "Zip" ? "S3" : "ECR" },
       ...(found.tags.size === 0 ? {} : { Tags: Object.fromEntries(found.tags) }),
       ...(found.reservedConcurrency === null ? {} : { Concurrency: { ReservedConcurrentExecutions: found.reservedConcurrency } }),
     };
@@ -403,7 +411,7 @@ export class Functions {
     return {
       FunctionName: found.name,
       FunctionArn: qualified === null ? found.arn : `${found.arn}:${qualified}`,
-      Runtime: configuration.runtime, Role: configuration.role, Handler: configuration.handler, CodeSize: content.zipBytes,
+      ...(configuration.packageType === "Zip" ? { Runtime: configuration.runtime, Handler: configuration.handler } : {}), Role: configuration.role, CodeSize: content.zipBytes,
       Description: configuration.description, Timeout: configuration.timeoutSeconds, MemorySize: configuration.memoryMb,
       LastModified: new Date(version.modifiedAtMs).toISOString().replace("Z", "+0000"),
       CodeSha256: content.sha256, Version: version.version,
@@ -412,7 +420,7 @@ export class Functions {
       TracingConfig: { Mode: "PassThrough" }, RevisionId: version.revisionId,
       ...(pending ? { State: "Pending", StateReason: "The function is being created.", StateReasonCode: "Creating" } : { State: "Active" }),
       LastUpdateStatus: nowMs < version.updatedAtMs ? "InProgress" : "Successful",
-      PackageType: "Zip", Architectures: [configuration.architecture], EphemeralStorage: { Size: configuration.storageMb },
+      PackageType: configuration.packageType, Architectures: [configuration.architecture], EphemeralStorage: { Size: configuration.storageMb },
       LoggingConfig: { LogFormat: "Text", LogGroup: configuration.logGroup },
     };
   }
@@ -460,6 +468,7 @@ function configured(input: UpdateConfigurationInput, before: Configuration): Con
     logGroup: input.LoggingConfig?.LogGroup ?? before.logGroup,
     vpc: input.VpcConfig === undefined ? before.vpc : { SubnetIds: input.VpcConfig.SubnetIds ?? [], SecurityGroupIds: input.VpcConfig.SecurityGroupIds ?? [] },
     architecture: before.architecture,
+    packageType: before.packageType,
   };
 }
 

@@ -22,6 +22,8 @@ export interface ManagementOptions {
   readonly region: string;
   /** A role is not known to Lambda for so long after it was made. */
   readonly rolePropagationMs: number;
+  /** What registries hold, by URI: the zip of an image's /var/task. */
+  readonly images: ReadonlyMap<string, Buffer>;
   /** null: code comes in the request only. */
   readonly s3: CodeStore | null;
 }
@@ -139,6 +141,11 @@ export class Management {
       const zip = Buffer.from(code.ZipFile, "base64");
       if (zip.length > zipBytesMaxDirect) throw errors.tooLarge(codeRequestBytesMax, "CreateFunction");
       return this.#options.packages.unpack(zip);
+    }
+    if (code.ImageUri !== undefined) {
+      const image = this.#options.images.get(code.ImageUri);
+      if (image === undefined) throw errors.invalid(`Source image ${code.ImageUri} does not exist. Provide a valid source image.`);
+      return this.#options.packages.unpack(image);
     }
     if (code.S3Bucket === undefined || code.S3Key === undefined) throw errors.invalid("Please provide a source for function code.");
     return this.#options.packages.unpack(await this.#fetch(code.S3Bucket, code.S3Key, code.S3ObjectVersion));
