@@ -1,11 +1,14 @@
 import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import type { DeployReport, PingReport, RemovalReport } from "../../infra/deploy.ts";
 import { splitrun } from "../support/cli.ts";
 import type { CliEnd } from "../support/cli.ts";
 import { openAccount, resourcesOf } from "./setup.ts";
 import type { Account } from "./setup.ts";
+
+// The real package, many times the size of others in the tests.
+vi.setConfig({ testTimeout: 240_000 });
 
 let account: Account;
 let cwd: string;
@@ -14,6 +17,7 @@ beforeAll(async () => {
   account = await openAccount();
   cwd = path.join(account.cacheDir, "work");
   await mkdir(cwd);
+  await writeFile(path.join(cwd, "double.mjs"), "export default async (item) => item * 2;\n");
 });
 
 afterAll(async () => {
@@ -30,8 +34,7 @@ async function runJson<T>(...args: readonly string[]): Promise<T> {
   return JSON.parse(stdout) as T;
 }
 
-test("from nothing to a function that runs on its own native libraries, and back to nothing", async () => {
-  await writeFile(path.join(cwd, "double.mjs"), "export default async (item) => item * 2;\n");
+test("from nothing to a function in which jobs run, and back to nothing", async () => {
   const dry = await run("deploy", "--dry-run", "--module", "double.mjs");
   expect(dry).toMatchObject({ code: 0, stderr: "" });
   expect(dry.stdout).toMatch(/^Package: 2\d\.\d MB zipped \(goes up directly.*onnxruntime 4\d\.\d MB, sharp 1\d\.\d MB.*linux x86_64\nWould do:\n {2}create {2}role splitrun-role/);
@@ -59,8 +62,8 @@ test("from nothing to a function that runs on its own native libraries, and back
 test("the rights that the documentation asks for are enough, and each of them is used", async () => {
   const before = new Set(account.emulator.actions);
   // What a whole life of a runtime asks for beside what the test above did.
-  await run("deploy", "--name", "life", "--memory-step-up-mb", "3000", "--reserved-concurrency", "5", "--staging-bucket", "staging");
-  await run("deploy", "--name", "life", "--memory-mb", "2048", "--retention-days", "30");
+  await run("deploy", "--module", "double.mjs", "--name", "life", "--memory-step-up-mb", "3000", "--reserved-concurrency", "5", "--staging-bucket", "staging");
+  await run("deploy", "--module", "double.mjs", "--name", "life", "--memory-mb", "2048", "--retention-days", "30");
   await run("undeploy", "--name", "life");
   const page = await readFile(path.resolve(import.meta.dirname, "../../docs/backends/lambda.md"), "utf8");
   const policy = JSON.parse(/```json\n([\s\S]*?)```/.exec(page)?.[1] ?? "{}") as { readonly Statement: readonly { readonly Action: readonly string[] }[] };
@@ -74,11 +77,11 @@ test("the rights that the documentation asks for are enough, and each of them is
 });
 
 test("only the package: as a zip, or as a folder that the Dockerfile copies", async () => {
-  await run("deploy", "--package", "function.zip");
+  await run("deploy", "--module", "double.mjs", "--package", "function.zip");
   expect((await readFile(path.join(cwd, "function.zip"))).subarray(0, 2).toString()).toBe("PK");
-  expect(await runJson("deploy", "--package", "image")).toMatchObject({ zip: null, architecture: "x86_64" });
+  expect(await runJson("deploy", "--module", "double.mjs", "--package", "image")).toMatchObject({ zip: null, architecture: "x86_64" });
   const files = await readdir(path.join(cwd, "image"), { recursive: true });
-  expect(files).toContain("lambda.js");
+  expect(files).toEqual(expect.arrayContaining(["lambda.js", "artifacts", "node_modules/sharp"]));
   const dockerfile = await readFile(path.resolve(import.meta.dirname, "../../infra/Dockerfile"), "utf8");
   expect(dockerfile).toMatch(/^FROM public\.ecr\.aws\/lambda\/nodejs:22$/m);
   expect(dockerfile).toMatch(/^COPY \. \$\{LAMBDA_TASK_ROOT\}\/$/m);
