@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Backend, UsageInFlight } from "../backends/types.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import { usdText, type Cost } from "../observe/cost.ts";
@@ -11,6 +12,8 @@ import type { RunPool } from "./pool.ts";
 const checkEveryMs = 200;
 /** Lambda's reports come some seconds late; without them the cost is computed. */
 const reportsWaitMs = 8_000;
+const answersWaitMs = 2_000;
+const answersLookMs = 20;
 
 /** The money of one run. */
 export interface RunCost {
@@ -60,6 +63,11 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
     if (spent) run.stop("budget", "drain", budgetMessage({ maxUsd, spentUsd: ledger.spentUsd, inFlightUsd, costliestUsd }));
   }
 
+  /** The last item of an answer comes before its end; what goes on for longer is told of as such. */
+  async function answersEnded(): Promise<void> {
+    for (let waitedMs = 0; waitedMs < answersWaitMs && inFlight().length > 0; waitedMs += answersLookMs) await sleep(answersLookMs);
+  }
+
   async function takeReports(): Promise<void> {
     const requestIds = ledger.awaitingReports();
     if (meter?.reports === undefined || requestIds.length === 0) return;
@@ -89,6 +97,7 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
       clearInterval(timer);
       check = () => undefined;
       if (meter === null) return null;
+      await answersEnded();
       await takeReports();
       return ledger.cost({ ...done, inFlight: inFlight() });
     },

@@ -28,11 +28,11 @@ describe("the gate of invocations", () => {
     expect([order, gate.inFlight]).toEqual([[1, 2, 3], 2]);
   });
 
-  test("halves what may be in flight when Lambda asks for fewer, waits, and comes back", async () => {
+  test("halves what may be in flight when invocations come too fast, waits, and comes back", async () => {
     const { gate, inside, enter } = start(100);
     for (let at = 0; at < 100; at++) void enter();
     await vi.advanceTimersByTimeAsync(0);
-    gate.refused(throttled);
+    gate.refused({ ...throttled, throttle: "CallerRateLimitExceeded" });
     expect(gate.max).toBe(50);
     for (const leave of inside.splice(0)) leave();
     for (let at = 0; at < 100; at++) void enter();
@@ -73,5 +73,34 @@ describe("the gate of invocations", () => {
     inside[0]?.();
     await vi.advanceTimersByTimeAsync(0);
     expect([gate.inFlight, gate.isCrowded]).toEqual([1, false]);
+  });
+
+  test("lets in as many as ran when Lambda refused one more, at once, and looks for more later", async () => {
+    let nowMs = 0;
+    const gate = new Gate({ max: 100, now: () => nowMs, random: () => 0 });
+    const { signal } = new AbortController();
+    const leaves = await Promise.all(Array.from({ length: 100 }, () => gate.enter(signal)));
+    for (const leave of leaves.slice(4)) {
+      leave();
+      gate.refused(throttled);
+    }
+    expect(gate.max).toBe(4);
+    expect(gate.isFull).toBe(true);
+    nowMs = 120_000;
+    leaves[0]?.();
+    const again = await gate.enter(signal);
+    expect(gate.max).toBeGreaterThan(4);
+    again();
+    expect(gate.inFlight).toBe(3);
+  });
+
+  test("turns away those who came last", async () => {
+    const gate = new Gate({ max: 1, now: () => 0, random: () => 0 });
+    const { signal } = new AbortController();
+    const leave = await gate.enter(signal);
+    const waiting = ["first", "second", "third"].map((name) => gate.enter(signal).then(() => name, () => `${name} not`));
+    gate.turnAway(2, new Error("too many"));
+    leave();
+    expect(await Promise.all(waiting)).toEqual(["first", "second not", "third not"]);
   });
 });
