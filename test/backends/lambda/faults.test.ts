@@ -4,7 +4,7 @@ import { temporaryFolder } from "../../support/function-task.ts";
 import type { Fault } from "../../support/lambda/emulator.ts";
 import { emulated, runFunction, type ResultLine } from "./support.ts";
 
-const emulator = emulated({}, [{ timeoutSeconds: 30 }, { name: "short", timeoutSeconds: 3 }, { name: "small", memoryMb: 320 }, { name: "small-step-up", memoryMb: 1024 }]);
+const emulator = emulated({}, [{ timeoutSeconds: 30 }, { name: "short", timeoutSeconds: 4 }, { name: "small", memoryMb: 320 }, { name: "small-step-up", memoryMb: 1024 }]);
 const isWork = (payload: Buffer) => payload.includes('"kind":"work"');
 
 /** Twice its item, after a few milliseconds; what its item says besides. */
@@ -52,8 +52,8 @@ describe("an invocation ends in time", () => {
     ["what it has not begun after splitSeconds", { backend: { kind: "lambda", splitSeconds: 1 } }],
   ])("%s goes back, and is no try", async (_what, changes) => {
     const before = emulator.lambda.invocations.length;
-    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), slow, numbers.slice(0, 150), {
-      ...changes, policy: "none", splitSize: 150, taskManagers: 1, speculation: false,
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), slow, numbers.slice(0, 200), {
+      ...changes, policy: "none", splitSize: 200, taskManagers: 1, speculation: false,
     });
     expect(result.summary.taskManagerLosses).toBe(0);
     expect(lines.every(({ output, index, attempts }) => output === index * 2 && attempts === 1)).toBe(true);
@@ -76,7 +76,7 @@ describe("what ends an invocation is found, and blamed alone", () => {
   test("an item that runs into the function's time-out", async () => {
     const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, withBad("hang"), { backend: { kind: "lambda", functionName: "short" } });
     expect(result.state).toBe("finished-with-errors");
-    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("the function's time-out of 3 s") as string });
+    expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("the function's time-out of 4 s") as string });
     expect(others(lines)).toBe(119);
   });
 

@@ -10,7 +10,7 @@ import { runJob } from "../../../orchestrator/service/run-job.ts";
 import type { JsonValue } from "../../../task-manager/protocol.ts";
 import { jsonLines } from "../../support/cli.ts";
 import { deployFunction, type DeployedOptions } from "../../support/lambda/deployed.ts";
-import { startLambdaEmulator, type LambdaEmulator, type LambdaEmulatorOptions } from "../../support/lambda/emulator.ts";
+import { ricInstalled, startLambdaEmulator, type LambdaEmulator, type LambdaEmulatorOptions } from "../../support/lambda/emulator.ts";
 
 export const lambdaDefaults: LambdaSpec = {
   kind: "lambda", functionName: "splitrun", qualifier: "live", region: null, stagingBucket: null, memoryStepUpMb: null, buffered: false,
@@ -22,6 +22,7 @@ export function emulated(options: LambdaEmulatorOptions = {}, deployed: readonly
   let emulator: LambdaEmulator | undefined;
   beforeAll(async () => {
     emulator = await startLambdaEmulator(options);
+    if (!ricInstalled) console.log(`functions run as ${emulator.describeRuntime("nodejs22.x")}`);
     Object.assign(process.env, environmentOf(emulator));
     for (const each of deployed) await deployFunction(emulator, each);
   }, 60_000);
