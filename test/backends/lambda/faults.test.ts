@@ -22,7 +22,7 @@ export default async (item) => {
 const numbers = Array.from({ length: 300 }, (_, at) => at);
 
 describe("whatever becomes of invocations, nothing is lost and nothing is there twice", () => {
-  test.each<[string, Fault]>([
+  test.each<[string, Fault, Job["heartbeat"]?]>([
     ["environments that are killed", { kind: "kill", afterMs: 120, times: 3, when: isWork }],
     ["environments that are killed in the middle of their answer", { kind: "kill", afterBytes: 2000, times: 3, when: isWork }],
     ["invocations that stall", { kind: "stall", afterMs: 50, forMs: 1500, times: 2, when: isWork }],
@@ -34,15 +34,22 @@ describe("whatever becomes of invocations, nothing is lost and nothing is there 
     ["requests that are delivered twice", { kind: "deliver-twice", times: 3, when: isWork }],
     ["failures of Lambda itself", { kind: "refuse", status: 500, code: "ServiceException", times: 3, when: isWork }],
     ["updates meanwhile", { kind: "refuse", status: 409, code: "ResourceConflictException", times: 2 }],
-  ])("%s", async (_name, fault) => {
+    ["invocations that say nothing for longer than is waited for", { kind: "stall", afterMs: 50, forMs: 2500, times: 2, when: isWork }, { reportMs: 20, everyMs: 100, timeoutMs: 1000 }],
+  ])("%s", async (_name, fault, heartbeat = { reportMs: 20, everyMs: 200, timeoutMs: 4000 }) => {
     const active = emulator.lambda.faults.push(fault);
-    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers);
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers, { heartbeat });
     expect(result.state).toBe("succeeded");
     expect(lines.map(({ output }) => output)).toEqual(numbers.map((item) => item * 2));
     expect(active.taken).toBeGreaterThan(0);
     active.remove();
     expect(new Set(lines.map(({ attempts }) => attempts))).toEqual(new Set([1]));
   });
+});
+
+test("faults that the job makes itself cost no item its result", async () => {
+  const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers, { faults: { exceptionPercent: 5, killPercent: 1, seed: 3 }, attemptsMax: 10 });
+  expect(result.summary.taskManagerLosses).toBeGreaterThan(0);
+  expect(lines.map(({ output }) => output)).toEqual(numbers.map((item) => item * 2));
 });
 
 describe("an invocation ends in time", () => {

@@ -93,6 +93,24 @@ test("kill -9 of the orchestrator in the middle, and resume: every item once", a
   expect((await splitrun(["verify", out], { cwd: folder })).code).toBe(0);
 });
 
+test("Ctrl-C waits for what runs, hands out nothing more, and leaves a job that can be resumed", async () => {
+  const folder = await temporaryFolder(onTestFinished);
+  const out = path.join(folder, "out");
+  await writeFile(path.join(folder, "f.mjs"), "export default async (item) => { await new Promise((r) => setTimeout(r, 20)); return item; };");
+  await writeFile(path.join(folder, "items.jsonl"), Array.from({ length: 2000 }, (_, at) => `${at}\n`).join(""));
+  await writeFile(path.join(folder, "job.yaml"), `input: items.jsonl\ntask: { kind: function, module: f.mjs }\nbackend: { kind: lambda, splitSeconds: 2 }\ntaskManagers: 2\nheartbeat: { reportMs: 20 }\noutput: ${out}\n`);
+  const { child, ended } = startSplitrun(["run", "job.yaml", "--json"], { cwd: folder });
+  const stored = async () => (await jsonLines<ResultLine>(path.join(out, "results.jsonl")).catch(() => [])).length;
+  while ((await stored()) < 50) await new Promise((resolve) => setTimeout(resolve, 20));
+  child.kill("SIGINT");
+  const { code, stdout } = await ended;
+  expect(code).toBe(130);
+  expect(JSON.parse(stdout)).toMatchObject({ state: "cancelled" });
+  const losses = JSON.parse(await readFile(path.join((JSON.parse(stdout) as { runDir: string }).runDir, "summary.json"), "utf8")) as { taskManagerLosses: number };
+  expect(losses.taskManagerLosses).toBe(0);
+  expect(emulator.lambda.invocations.at(-1)?.error).toBeNull();
+});
+
 test("what cannot be invoked is refused before anything is made, with the way out", async () => {
   const folder = await temporaryFolder(onTestFinished);
   const run = (backend: Job["backend"], input: Job["input"] = [1]) => runFunction(folder, "export default (item) => item;", input as readonly number[], { backend: backend ?? "lambda" });
