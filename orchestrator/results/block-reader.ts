@@ -19,11 +19,6 @@ export class BlockReader {
 
   /** The line that begins at `offset`, without its end. */
   async lineAt(offset: number): Promise<string> {
-    return (await this.bytesAt(offset)).toString();
-  }
-
-  /** The same as it lies in the file; not to be written to. */
-  async bytesAt(offset: number): Promise<Buffer> {
     const parts: Buffer[] = [];
     for (let at = offset; at < this.#bytes; ) {
       const number = Math.floor(at / blockBytes);
@@ -35,7 +30,7 @@ export class BlockReader {
       at += block.length - start;
     }
     const [only] = parts;
-    return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts);
+    return parts.length === 1 && only !== undefined ? only.toString() : Buffer.concat(parts).toString();
   }
 
   async #load(number: number): Promise<Buffer> {

@@ -1,26 +1,41 @@
 import { closeSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import type { LinePlaces } from "./lines.ts";
 
 /** Of the pages that are held. */
 const heldBytesMax = 8 * 2 ** 20;
 const pagesMin = 4;
-const placeBytes = 8;
+/** An item's offset, negative for an error, and length. */
+const placeBytes = 8 + 4;
 
-export interface PartPlaces {
-  readonly offsets: readonly number[];
+export interface PartPlaces extends LinePlaces {
   /** How many of them are errors. */
   readonly failed: number;
 }
 
+export interface LinePlace {
+  readonly offset: number;
+  /** Without its end. */
+  readonly bytes: number;
+  readonly failed: boolean;
+}
+
+interface Page {
+  readonly memory: ArrayBuffer;
+  /** One more than the offset; 0: the item has no line. */
+  readonly offsets: Float64Array;
+  readonly bytes: Uint32Array;
+}
+
 /**
- * Where in the journal each item's line begins, a page a part. The pages that were used last are held, the others lie in
- * a file without a name: as many parts as there may be can be under way, in 8 MB.
+ * Where in the journal each item's line lies, a page a part. The pages that were used last are held, the others lie in a
+ * file without a name: as many parts as there may be can be under way, in 8 MB.
  */
 export class Places {
   readonly #partItems: number;
   readonly #fd: number;
   readonly #pagesMax: number;
   /** Held ones, the one used last at the end. */
-  readonly #pages = new Map<number, Float64Array>();
+  readonly #pages = new Map<number, Page>();
   #pagesEnd = 0;
 
   /** `path`: of a file that is made, and at once has no name any more. */
@@ -31,33 +46,35 @@ export class Places {
     rmSync(path);
   }
 
-  /** Notes the place, and whether the line is an error; was there none before? */
-  set(index: number, { offset, failed }: { readonly offset: number; readonly failed: boolean }): boolean {
+  /** Notes an item's line; had it none before? */
+  set(index: number, { offset, bytes, failed }: LinePlace): boolean {
     const part = Math.floor(index / this.#partItems);
     const page = this.#page(part);
     const at = index - part * this.#partItems;
-    const isNew = page[at] === 0;
-    page[at] = failed ? -(offset + 1) : offset + 1;
+    const isNew = page.offsets[at] === 0;
+    page.offsets[at] = failed ? -(offset + 1) : offset + 1;
+    page.bytes[at] = bytes;
     return isNew;
   }
 
   /** Of a part's items that have a line, in the order of the input. */
   of(part: number): PartPlaces {
-    const offsets: number[] = [];
+    const page = this.#page(part);
+    const offsets = page.offsets.filter((place) => place !== 0);
+    const bytes = page.bytes.filter((_, at) => page.offsets[at] !== 0);
     let failed = 0;
-    for (const place of this.#page(part)) {
-      if (place === 0) continue;
-      offsets.push(Math.abs(place) - 1);
+    offsets.forEach((place, at) => {
       if (place < 0) failed += 1;
-    }
-    return { offsets, failed };
+      offsets[at] = Math.abs(place) - 1;
+    });
+    return { offsets, bytes, failed };
   }
 
   close(): void {
     closeSync(this.#fd);
   }
 
-  #page(part: number): Float64Array {
+  #page(part: number): Page {
     let page = this.#pages.get(part);
     if (page === undefined) page = this.#load(part);
     else this.#pages.delete(part);
@@ -65,27 +82,27 @@ export class Places {
     return page;
   }
 
-  #load(part: number): Float64Array {
+  #load(part: number): Page {
     if (this.#pages.size >= this.#pagesMax) this.#putAside();
-    const page = new Float64Array(this.#partItems);
+    const memory = new ArrayBuffer(this.#partItems * placeBytes);
     // A page that was never put aside lies behind the end of the file, or in a hole of it, which reads as zeros.
-    if (part < this.#pagesEnd) each(page, (bytes, done) => readSync(this.#fd, bytes, done, bytes.length - done, part * bytes.length + done));
-    return page;
+    if (part < this.#pagesEnd) each(memory, (bytes, done) => readSync(this.#fd, bytes, done, bytes.length - done, part * bytes.length + done));
+    return { memory, offsets: new Float64Array(memory, 0, this.#partItems), bytes: new Uint32Array(memory, this.#partItems * 8, this.#partItems) };
   }
 
   #putAside(): void {
     const [oldest] = this.#pages;
     if (oldest === undefined) return;
-    const [part, page] = oldest;
-    each(page, (bytes, done) => writeSync(this.#fd, bytes, done, bytes.length - done, part * bytes.length + done));
+    const [part, { memory }] = oldest;
+    each(memory, (bytes, done) => writeSync(this.#fd, bytes, done, bytes.length - done, part * bytes.length + done));
     this.#pagesEnd = Math.max(this.#pagesEnd, part + 1);
     this.#pages.delete(part);
   }
 }
 
 /** All bytes of a page, however few are taken at once. */
-function each({ buffer }: Float64Array, take: (bytes: Uint8Array, done: number) => number): void {
-  const bytes = new Uint8Array(buffer);
+function each(memory: ArrayBuffer, take: (bytes: Uint8Array, done: number) => number): void {
+  const bytes = new Uint8Array(memory);
   for (let done = 0; done < bytes.length; ) {
     const taken = take(bytes, done);
     if (taken === 0) return;

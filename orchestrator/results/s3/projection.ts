@@ -6,12 +6,12 @@ import { Bits } from "../identity.ts";
 import { JournalLine } from "../journal-line.ts";
 import { eachLine, wholeLines } from "../scan-lines.ts";
 import type { Outcome } from "../types.ts";
-import { Pieces, linesAt, outcomesAt } from "./lines.ts";
+import { Pieces, inJournalOrder, linesAt, outcomesAt } from "./lines.ts";
 import { partName, tailName } from "./names.ts";
 import type { OutputObjects } from "./objects.ts";
 import type { PartStore } from "./part-store.ts";
 import { patiently } from "./patience.ts";
-import { Places } from "./places.ts";
+import { type PartPlaces, Places } from "./places.ts";
 import type { PartRecord } from "./records.ts";
 
 /** Parts that are put at once. */
@@ -148,7 +148,7 @@ export class Projection {
 
   /** A part's outcomes in its order. */
   outcomesOf(part: number): AsyncIterable<Outcome> {
-    return outcomesAt(this.#handle, this.#offsetsOf(part).offsets);
+    return outcomesAt(this.#handle, this.#placesOf(part));
   }
 
   async close(): Promise<void> {
@@ -197,7 +197,7 @@ export class Projection {
       eachLine(chunk, (start, end) => {
         if (linesMax !== undefined && this.#seen >= linesMax) return;
         const offset = chunk.offset + start;
-        if (line.read(chunk.bytes, start, end)) this.#take(line, offset, linesMax !== undefined);
+        if (line.read(chunk.bytes, start, end)) this.#take(line, { offset, bytes: end - start, own: linesMax !== undefined });
         this.#offset = chunk.offset + end + 1;
       });
       yield;
@@ -205,11 +205,11 @@ export class Projection {
     }
   }
 
-  #take({ index, failed }: JournalLine, offset: number, own: boolean): void {
+  #take({ index, failed }: JournalLine, { offset, bytes, own }: { readonly offset: number; readonly bytes: number; readonly own: boolean }): void {
     if (own) this.#seen += 1;
     else if (failed && this.#options.retryFailed) return;
     const part = Math.floor(index / this.#options.partItems);
-    const isNew = this.#places.set(index, { offset, failed });
+    const isNew = this.#places.set(index, { offset, bytes, failed });
     if (isNew) this.#ended[part] = (this.#ended[part] ?? 0) + 1;
     else this.#unsettle(part);
     this.#look(part);
@@ -262,15 +262,15 @@ export class Projection {
 
   #put(part: number): Promise<PartRecord> {
     const { store, partItems } = this.#options;
-    const { offsets, failed } = this.#offsetsOf(part);
-    const first = part * partItems;
-    const counts = { first, end: first + offsets.length, succeeded: offsets.length - failed, failed };
-    return store.put({ name: this.#nameOf(part), ...counts }, () => linesAt(this.#handle, offsets), this.#giveUp.signal);
+    const places = this.#placesOf(part);
+    const [first, items] = [part * partItems, places.offsets.length];
+    const counts = { first, end: first + items, succeeded: items - places.failed, failed: places.failed };
+    return store.put({ name: this.#nameOf(part), ...counts }, () => linesAt(this.#handle, places), this.#giveUp.signal);
   }
 
-  #offsetsOf(part: number): { readonly offsets: readonly number[]; readonly failed: number } {
-    const { offsets, failed } = this.#places.of(part);
-    return { offsets: this.#options.order === "input" ? offsets : offsets.toSorted((a, b) => a - b), failed };
+  #placesOf(part: number): PartPlaces {
+    const places = this.#places.of(part);
+    return this.#options.order === "input" ? places : { ...inJournalOrder(places), failed: places.failed };
   }
 
   #nameOf(part: number): string {
