@@ -175,7 +175,10 @@ describe("a home that is made from S3 alone", () => {
       const end = (index: number) => (index % 5 <= round ? { output: index } : undefined);
       did.push(...(await outputRun({ endpoint: server.endpoint, dir, mode: round === 0 ? "run" : "resume", items: numbered(80), end, seed: round })).did);
       await rm(dir, { recursive: true });
-      ({ dir } = await rebuilt(server.endpoint));
+      const { dir: next, items } = await rebuilt(server.endpoint);
+      // Lines that were put before their part was are there twice, and in the journal once.
+      expect(linesOf(await journalOf(next))).toHaveLength(items);
+      dir = next;
     }
     expect(did.sort((a, b) => a - b)).toEqual(Array.from({ length: 80 }, (_, n) => n));
     expect(await receiptOf(server.endpoint)).toMatchObject({ ok: true, items: 80 });

@@ -8,7 +8,8 @@ import { Places } from "../../../orchestrator/results/s3/places.ts";
 import { createRandom } from "../../support/random.ts";
 import { temporaryFolder } from "../support.ts";
 
-const seed = Date.now() % 1_000_000;
+/** `SPLITRUN_SEED` replays a run. */
+const seed = Number(process.env["SPLITRUN_SEED"] ?? Date.now() % 1_000_000);
 
 describe("the places of lines", () => {
   test(`are kept for many more parts than are held, in a file that has no name (seed ${seed})`, async () => {
