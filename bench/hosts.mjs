@@ -179,7 +179,7 @@ async function measure() {
       const { others, strict: strictSeen, state, processorShare, answers } = await run(strict);
       const othersMs = others.lastMs - others.firstMs;
       times.set(strict, othersMs);
-      console.log(`${strict ? "with   " : "without"} ${state}: others ${others.succeeded} in ${(othersMs / 1000).toFixed(2)} s (${others.failed} failed), processor ${Math.round(100 * processorShare)} %`);
+      console.log(`${strict ? "with   " : "without"} ${state}: others ${others.succeeded} in ${(othersMs / 1000).toFixed(2)} s (${others.failed} failed), processor ${Math.round(100 * (processorShare ?? 0))} %`);
       if (!strict) continue;
       const { answers: count, refused, percent, refusedBefore, perSecond } = refusals(answers);
       const images = Number(values.images);

@@ -48,8 +48,8 @@ export interface Summary {
   readonly message: string;
   readonly stages: Readonly<Partial<Record<Stage, StageShare>>>;
   readonly bottleneck: { readonly stage: Stage | "processor"; readonly knob: string } | null;
-  /** Share of the machine's cores that the Task Managers used, 0 to 1. */
-  readonly processorShare: number;
+  /** Share of the machine's cores that the Task Managers used, 0 to 1; null: they were on other machines. */
+  readonly processorShare: number | null;
   /** Highest resident memory of all Task Managers together, as heartbeats told it. */
   readonly taskManagersRssMb: number;
   /** Of this run, the most frequent first. */
@@ -66,8 +66,11 @@ export interface SummaryGatherer {
   outcomes(outcomes: readonly Outcome[]): void;
   stages(stages: Readonly<Record<string, StageTimes>>): void;
   load(id: number, load: { readonly rssMb: number; readonly cpuMs: number }): void;
+  joined(id: number): void;
   /** It says nothing more. */
   left(id: number): void;
+  /** How many there were, on average since the first one joined. */
+  meanTaskManagers(): number;
   readonly cpuMs: number;
   readonly peakRssMb: number;
   errors(): readonly ErrorGroup[];
@@ -78,6 +81,9 @@ export function createSummaryGatherer(): SummaryGatherer {
   const errors = new Map<string, { -readonly [Key in keyof ErrorGroup]: ErrorGroup[Key] }>();
   const stages: Partial<Record<Stage, StageTimes>> = {};
   const loads = new Map<number, { readonly rssMb: number; readonly cpuMs: number }>();
+  const joinedMs = new Map<number, number>();
+  let firstMs: number | null = null;
+  let presentMsOfLeft = 0;
   let peakRssMb = 0;
   let cpuMsOfLeft = 0;
   const sum = (of: "rssMb" | "cpuMs") => [...loads.values()].reduce((total, load) => total + load[of], 0);
@@ -86,7 +92,20 @@ export function createSummaryGatherer(): SummaryGatherer {
       loads.set(id, { rssMb, cpuMs });
       peakRssMb = Math.max(peakRssMb, sum("rssMb"));
     },
+    joined(id) {
+      const nowMs = performance.now();
+      firstMs ??= nowMs;
+      joinedMs.set(id, nowMs);
+    },
+    meanTaskManagers() {
+      const nowMs = performance.now();
+      const presentMs = [...joinedMs.values()].reduce((total, sinceMs) => total + nowMs - sinceMs, presentMsOfLeft);
+      return firstMs === null ? 0 : presentMs / Math.max(1, nowMs - firstMs);
+    },
     left(id) {
+      const nowMs = performance.now();
+      presentMsOfLeft += nowMs - (joinedMs.get(id) ?? nowMs);
+      joinedMs.delete(id);
       cpuMsOfLeft += loads.get(id)?.cpuMs ?? 0;
       loads.delete(id);
     },
@@ -139,12 +158,13 @@ const processorFullShare = 0.85;
 
 export interface Times {
   readonly stages: Readonly<Partial<Record<Stage, StageTimes>>>;
+  /** All Task Managers' together, as many as there were on average. */
   readonly lanes: Readonly<Partial<Record<Stage, number>>>;
   /** From the first Task Manager's being ready to the end. */
   readonly elapsedMs: number;
-  /** CPU time of the Task Managers, and the cores that they could have used. */
+  /** CPU time of the Task Managers, and the cores that they could have used; null: those of machines elsewhere. */
   readonly cpuMs: number;
-  readonly cores: number;
+  readonly cores: number | null;
 }
 
 /**
@@ -155,15 +175,15 @@ export interface Times {
 export function whereTheTimeWent(times: Times): Pick<Summary, "stages" | "bottleneck" | "processorShare"> {
   const stages: Partial<Record<Stage, StageShare>> = {};
   for (const [stage, time] of Object.entries(times.stages) as [Stage, StageTimes][]) {
-    const lanes = times.lanes[stage] ?? 1;
+    const lanes = Math.max(1, Math.round(times.lanes[stage] ?? 1));
     stages[stage] = { ...time, lanes, busyShare: Math.min(1, time.busyMs / Math.max(1, lanes * times.elapsedMs)) };
   }
-  const processorShare = Math.min(1, times.cpuMs / Math.max(1, times.cores * times.elapsedMs));
+  const processorShare = times.cores === null ? null : Math.min(1, times.cpuMs / Math.max(1, times.cores * times.elapsedMs));
   return { stages, bottleneck: bottleneckOf(stages, processorShare), processorShare };
 }
 
-function bottleneckOf(stages: Summary["stages"], processorShare: number): Summary["bottleneck"] {
-  if (processorShare >= processorFullShare) {
+function bottleneckOf(stages: Summary["stages"], processorShare: number | null): Summary["bottleneck"] {
+  if (processorShare !== null && processorShare >= processorFullShare) {
     return { stage: "processor", knob: "more cores or machines; a smaller or quantised model; smaller images" };
   }
   const [busiest] = (Object.entries(stages) as [Stage, StageShare][]).sort(([, a], [, b]) => b.busyShare - a.busyShare);
@@ -203,7 +223,8 @@ export function summaryText(summary: Summary): string {
         `  ${stage.padEnd(11)} ${shareBar(share.busyShare)} ${`${Math.round(share.busyShare * 100)}%`.padStart(4)}  ${perItem.toFixed(2)} ms an item, ${share.lanes} ${share.lanes === 1 ? "lane" : "lanes"}`,
       );
     }
-    lines.push(`  ${"processor".padEnd(11)} ${shareBar(summary.processorShare)} ${`${Math.round(summary.processorShare * 100)}%`.padStart(4)}  of all cores`);
+    const { processorShare } = summary;
+    if (processorShare !== null) lines.push(`  ${"processor".padEnd(11)} ${shareBar(processorShare)} ${`${Math.round(processorShare * 100)}%`.padStart(4)}  of all cores`);
     lines.push(
       summary.bottleneck === null
         ? "  No stage is full: the start-up, the source or the hand-over takes the rest."

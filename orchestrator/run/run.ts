@@ -39,6 +39,7 @@ export interface RunObserver {
   /** What a Task Manager says of itself: memory now, CPU time since its start. */
   load(id: TaskManagerId, load: { readonly rssMb: number; readonly cpuMs: number }): void;
   /** It says nothing more to this run. */
+  joined(id: TaskManagerId): void;
   left(id: TaskManagerId): void;
   /** The run goes on reading once it resolves, so that a slow reader holds the run up and not the memory. */
   stored(outcomes: readonly Outcome[]): Promise<void> | void;
@@ -404,6 +405,7 @@ export function startRun(options: RunOptions): Run {
     joined(id, { name, room, lanes }) {
       present.set(id, { name, heardMs: elapsedMs() });
       if (plan.sizing.kind === "guided") itemsPerTaskManager = lanes;
+      observer.joined(id);
       step({ kind: "task-manager-joined", id, room, lanes });
     },
     launchEnded(id, reason, message) {

@@ -244,6 +244,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       stepped: (event, nowMs, commands) => events.stepped(event, nowMs, commands),
       stages: (stages) => gatherer.stages(stages),
       load: (id, load) => gatherer.load(id, load),
+      joined: (id) => gatherer.joined(id),
       left: (id) => gatherer.left(id),
       stored(outcomes) {
         stored += outcomes.length;
@@ -419,10 +420,10 @@ function summaryOf(
     message: end.state === "stopped" ? end.message : "",
     ...whereTheTimeWent({
       stages: gatherer.stageTimes(),
-      lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * job.taskManagers])),
+      lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * gatherer.meanTaskManagers()])),
       elapsedMs: atMs - readyMs,
       cpuMs: gatherer.cpuMs,
-      cores: availableParallelism(),
+      cores: job.backend.kind === "lambda" ? null : availableParallelism(),
     }),
     taskManagersRssMb: Math.round(gatherer.peakRssMb),
     errors: gatherer.errors(),

@@ -1,6 +1,6 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { progressText, nothingYet } from "../../orchestrator/observe/progress.ts";
-import { summaryText, type Summary } from "../../orchestrator/observe/summary.ts";
+import { createSummaryGatherer, summaryText, type Summary, whereTheTimeWent } from "../../orchestrator/observe/summary.ts";
 
 const whole: Summary = {
   runId: "20261121-120000000-0001",
@@ -40,4 +40,19 @@ describe("the summary", () => {
     expect(summaryText(whole)).not.toContain("lost");
     expect(summaryText({ ...whole, taskManagerLosses: 1 })).toContain("1 Task Manager was lost and replaced; why: /data/out/runs/1/logs/orchestrator.log");
   });
+});
+
+test("the lanes of a run are those of the Task Managers that were there, not of those that were asked for", () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const gatherer = createSummaryGatherer();
+  gatherer.joined(1);
+  gatherer.joined(2);
+  vi.advanceTimersByTime(1000);
+  gatherer.left(2);
+  vi.advanceTimersByTime(3000);
+  expect(gatherer.meanTaskManagers()).toBeCloseTo(1.25, 6);
+  const elapsed = { elapsedMs: 4000, cpuMs: 4000, stages: { function: { items: 5, busyMs: 5000, waitMs: 0 } }, lanes: { function: gatherer.meanTaskManagers() } };
+  expect(whereTheTimeWent({ ...elapsed, cores: 2 })).toMatchObject({ processorShare: 0.5, stages: { function: { lanes: 1, busyShare: 1 } } });
+  expect(whereTheTimeWent({ ...elapsed, cores: null }).processorShare).toBeNull();
 });
