@@ -78,6 +78,8 @@ class InvocationSlot implements Slot {
   readonly #spec: LaunchSpec;
   readonly #parts: SlotParts;
   readonly #abort = new AbortController();
+  /** Aborted: what has not been sent off is not to be. */
+  readonly #noMore = new AbortController();
   readonly #listeners: ((message: TaskManagerMessage) => void)[] = [];
   readonly #closeListeners: (() => void)[] = [];
   /** Said before anybody listened. */
@@ -174,9 +176,14 @@ class InvocationSlot implements Slot {
 
   #stop(how: "drain" | "now"): void {
     this.#draining = true;
-    for (const { assignment, items } of this.#queue.splice(0)) this.#pass({ kind: "returned", assignment, items: [...items], cause: "DRAIN" });
+    this.#giveBack(this.#queue.splice(0));
+    this.#noMore.abort();
     // What runs ends by itself, soon.
     if (!this.#working) this.#bye(how === "now" ? "ended" : "asked to stop");
+  }
+
+  #giveBack(assigns: readonly Assign[]): void {
+    for (const { assignment, items } of assigns) this.#pass({ kind: "returned", assignment, items: [...items], cause: "DRAIN" });
   }
 
   #bye(reason: string): void {
@@ -252,7 +259,11 @@ class InvocationSlot implements Slot {
       const round = await this.#invoke(configure, kind, assigns, target, left).catch(unexpected);
       if (round.kind === "needs" && needs++ < needsMax) continue;
       if (round.kind === "needs") return lost({ refusal: new LaunchError("the function asked for artifacts again and again", { reason: "refused" }) });
-      if (round.kind !== "not-now") return round;
+      if (round.kind !== "not-now") {
+        // What one environment lacks the next may have; it is not sent along each time.
+        this.#needed.clear();
+        return round;
+      }
       if (performance.now() - sinceMs < patienceMs(kind, round.failure)) continue;
       return lost({ message: round.failure.message, refusal: new LaunchError(withWayOut(round.failure), { reason: "throttled" }) });
     }
@@ -266,7 +277,14 @@ class InvocationSlot implements Slot {
     const request = await this.#request(configure, kind, assigns, buffered);
     const crowd = this.#parts.crowdedBy();
     if (crowd !== null && gate.isFull) throw crowd.error;
-    const leave = await gate.enter(this.#abort.signal);
+    const leave = await gate.enter(this.#noMore.signal).catch((error: unknown) => {
+      if (!this.#noMore.signal.aborted) throw error;
+      return null;
+    });
+    if (leave === null) {
+      this.#giveBack(assigns);
+      return { kind: "done" };
+    }
     const metered = meter.start({ taskManager: this.#spec.name, functionName: target.functionName, beginWithinMs: beginWithinMsOf(request) });
     const heard = new Heard();
     this.#waitingSinceMs = performance.now();
@@ -451,6 +469,7 @@ class InvocationSlot implements Slot {
     if (this.#gone) return;
     this.#gone = true;
     clearInterval(this.#beats);
+    this.#noMore.abort();
     this.#abort.abort();
     for (const listener of this.#closeListeners) listener();
     this.#exit(info);

@@ -181,3 +181,22 @@ test("an assignment larger than a request goes out as several invocations, one a
   expect(lines).toHaveLength(40);
   expect(lines.every(({ output }) => output === 300_000)).toBe(true);
 });
+
+test("work that waits for its turn when it is told to end goes back at once", async () => {
+  const folder = await temporaryFolder(onTestFinished);
+  const { task, artifacts } = await functionTask(folder, "export default (item) => item;");
+  const backend = await backendWith();
+  onTestFinished(() => backend.close());
+  const launched = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts });
+  const messages: TaskManagerMessage[] = [];
+  launched.channel.onMessage((message) => messages.push(message));
+  void launched.channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs: 100, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });
+  await until(() => messages.some(({ kind }) => kind === "configured"));
+  const throttled = lambda.faults.push({ kind: "throttle", reason: "FunctionInvocationRateLimitExceeded", times: 1000, when: isWork });
+  onTestFinished(() => throttled.remove());
+  void launched.channel.send({ kind: "assign", assignment: 1, items: [0, 2], inputs: ["a", "b"], endWithinMs: null, reversed: false });
+  await until(() => throttled.taken > 0);
+  void launched.channel.send({ kind: "stop", how: "drain" });
+  expect(await launched.exited).toMatchObject({ exitCode: 0 });
+  expect(messages.filter(({ kind }) => kind === "returned")).toEqual([{ kind: "returned", assignment: 1, items: [0, 2], cause: "DRAIN" }]);
+});
