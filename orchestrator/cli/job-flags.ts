@@ -1,4 +1,4 @@
-import { Option, type Command } from "commander";
+import type { Command } from "commander";
 import { backendNames, policyNames } from "../jobs/names.ts";
 import type { JobOverrides } from "../jobs/load.ts";
 
@@ -26,7 +26,7 @@ export function addJobFlags(command: Command): Command {
     .option("--labels <file>", "names of the model's classes, one a line")
     .option("--preset <name>", "preprocessing: torchvision-imagenet (default), off-sample or fast")
     .option("-o, --output <place>", "directory or s3://bucket/prefix/ for the results; without it they are printed")
-    .addOption(new Option("-b, --backend <name>", "where Task Managers run").choices(backendNames))
+    .option("-b, --backend <name>", `where Task Managers run: ${backendNames.join(", ")}`)
     .option("--policy <name>", `how splits are sized: ${policyNames.join(", ")} or module.mjs#function`)
     .option("--task-managers <number>", "Task Managers to start with", wholeNumber)
     .option("--limit <number>", "only the first items of the list", wholeNumber)

@@ -20,7 +20,7 @@ export function parseWorkload(file: string, text: string): Workload {
 function problemsOf(issue: z.core.$ZodIssue, value: unknown): readonly string[] {
   if (issue.code !== "unrecognized_keys") {
     const found = at(value, issue.path);
-    return [`${issue.path.map(String).join(".")}: ${found === undefined ? "is missing" : JSON.stringify(found)}; ${issue.message}`];
+    return [`${issue.path.map(String).join(".")}: ${found === undefined ? "is missing" : JSON.stringify(found)}; ${allowedBy(issue)}`];
   }
   const known = keysAt(workloadSchema, issue.path);
   return issue.keys.map((key) => {
@@ -29,6 +29,30 @@ function problemsOf(issue: z.core.$ZodIssue, value: unknown): readonly string[] 
     return `${field}: unknown${meant === null ? "" : `; did you mean ${meant}?`}; allowed: ${known.join(", ")}`;
   });
 }
+
+/** What would have been right, in the words of the job's own errors. */
+function allowedBy(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case "too_small":
+      if (issue.origin === "array") return "allowed: a list that is not empty";
+      return issue.origin === "string" ? "allowed: text that is not empty" : `allowed: a number ${issue.inclusive === true ? "from" : "above"} ${issue.minimum}`;
+    case "too_big":
+      return `allowed: a number up to ${issue.maximum}`;
+    case "invalid_type":
+      return `allowed: ${typeNames[issue.expected] ?? issue.expected}`;
+    default:
+      return issue.message;
+  }
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  int: "a whole number",
+  number: "a number",
+  string: "text",
+  array: "a list",
+  tuple: "a list of two numbers",
+  object: "an object",
+};
 
 function at(value: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>((inner, key) => (typeof inner === "object" && inner !== null ? (inner as Readonly<Record<PropertyKey, unknown>>)[key] : undefined), value);

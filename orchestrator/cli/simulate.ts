@@ -15,9 +15,11 @@ import { boundOfSeed, ideal, seedsOf, simulateSeed, summaryOf, type ClassFigures
 import { jobsOf, type Workload, type WorkloadClass } from "../simulate/workload.ts";
 import { parseWorkload } from "./parse-workload.ts";
 
-const description = `Runs jobs in virtual time with the scheduler that ships: machines that start cold, are slow, pause and die, items with
-heavy tails, messages on their way. Prints how long each class of jobs takes against the clairvoyant bound, below which
-no scheduler gets (median and 95th percentile over the seeds), and how much work was done twice.`;
+const description = `Runs jobs in virtual time with the scheduler that ships: machines that start
+cold, are slow, pause and die, items with heavy tails, messages on their way.
+Prints how long each class of jobs takes against the clairvoyant bound, below
+which no scheduler gets (median and 95th percentile over the seeds), and how
+much work was done twice.`;
 
 const examples = `
 Examples
@@ -70,7 +72,11 @@ export function addSimulate(program: Command): void {
     .addOption(new Option("--speculation <kind>", "what is done about stragglers").choices(speculationNames).default("remainder"))
     .addOption(new Option("--rule <name>", "whose rule; z: what could be reached if hand-over were free").choices(["splitrun", ...Object.keys(rivals), ideal.name]).default("splitrun"))
     .option("--compare", "all rules and z, one below the other")
-    .option("--supports <list>", "what can be told to a machine that works: of prefetch, reclaim and cancel, or none", supportsOf, { prefetch: true, reclaim: true, cancel: true })
+    .addOption(
+      new Option("--supports <list>", "what can be told to a machine that works: of prefetch, reclaim and cancel, or none")
+        .argParser(supportsOf)
+        .default({ prefetch: true, reclaim: true, cancel: true }, supportNames.join(",")),
+    )
     .option("--lanes <n>", "items in flight at once at a machine, whatever the classes say", wholeNumber)
     .option("--html <file>", "draw the first seed of the first class: machines by time, copies, pauses, deaths")
     .option("--json", "one JSON object on stdout: { classes: [{ name, ratioMedian, ratioP95, wastePercent, ... }] }")
@@ -133,6 +139,8 @@ async function draw(file: string, { name, parameters }: WorkloadClass, rule: Con
   });
   try {
     await writeFile(path.resolve(file), page);
+    progress("");
+    process.stderr.write(`The picture of ${name}, seed ${seed}: ${path.resolve(file)}\n`);
   } catch (cause) {
     throw new SplitrunError(`--html ${file} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`, { code: "HTML_UNWRITABLE", field: "--html", value: file, cause });
   }
@@ -168,7 +176,9 @@ async function readWorkload(file: string): Promise<Workload> {
   try {
     text = await readFile(path.resolve(file), "utf8");
   } catch (cause) {
-    throw new SplitrunError(`${file} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, { code: "WORKLOAD_UNREADABLE", field: "workload", value: file, cause });
+    const isMissing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    const reason = isMissing ? `${path.resolve(file)} does not exist` : String(cause);
+    throw new SplitrunError(`${file} cannot be read: ${reason}`, { code: "WORKLOAD_UNREADABLE", field: "workload", value: file, cause });
   }
   return parseWorkload(file, text);
 }

@@ -1,4 +1,10 @@
-/** The candidate that a person most likely meant by `name`, or null: case and `_`/`-` do not count, a swap is one edit. */
+/** Fewer letters begin or end too much. */
+const partLengthMin = 3;
+
+/**
+ * The candidate that a person most likely meant by `name`, or null: case and `_`/`-` do not count, a swap is one edit;
+ * else the only one that begins or ends with it, as `itemMs` does with `item`.
+ */
 export function nearestName(name: string, candidates: readonly string[]): string | null {
   const wanted = plain(name);
   let best: string | null = null;
@@ -10,7 +16,13 @@ export function nearestName(name: string, candidates: readonly string[]): string
       bestEdits = edits;
     }
   }
-  return bestEdits <= Math.max(1, Math.floor(wanted.length / 3)) ? best : null;
+  return bestEdits <= Math.max(1, Math.floor(wanted.length / 3)) ? best : onlyPart(wanted, candidates);
+}
+
+function onlyPart(wanted: string, candidates: readonly string[]): string | null {
+  if (wanted.length < partLengthMin) return null;
+  const [only = null, ...others] = candidates.filter((candidate) => plain(candidate).startsWith(wanted) || plain(candidate).endsWith(wanted));
+  return others.length === 0 ? only : null;
 }
 
 export function plain(name: string): string {

@@ -8,6 +8,8 @@ export interface Progress {
   readonly failed: number;
   readonly reused: number;
   readonly running: number;
+  /** Items that wait for their host, which asked for fewer requests, or for another try. */
+  readonly waitingAside: number;
   readonly taskManagers: number;
   readonly elapsedMs: number;
   /** Over the last seconds. */
@@ -25,6 +27,7 @@ export const nothingYet: Progress = {
   failed: 0,
   reused: 0,
   running: 0,
+  waitingAside: 0,
   taskManagers: 0,
   elapsedMs: 0,
   itemsPerSecond: 0,
@@ -58,6 +61,7 @@ export function createProgressMeter(): (run: ProgressSource, sofar: { readonly s
       failed: counts.failed,
       reused: counts.reused,
       running: counts.running,
+      waitingAside: counts.setAside,
       taskManagers: counts.taskManagers,
       elapsedMs,
       itemsPerSecond,
@@ -76,6 +80,7 @@ export function progressText(progress: Progress, columns = Infinity): string {
     `${rate(progress.itemsPerSecond)} items/s`,
     errorsText(progress.failed),
     ...(progress.leftMs === null ? [] : [`${duration(progress.leftMs)} left`]),
+    ...(progress.waitingAside === 0 ? [] : [`${count(progress.waitingAside)} wait for a host or another try`]),
     ...(progress.costUsd === null || progress.costUsd === 0 ? [] : [usdText(progress.costUsd)]),
     `${progress.taskManagers} ${progress.taskManagers === 1 ? "task manager" : "task managers"}`,
   ];

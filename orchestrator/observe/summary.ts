@@ -50,6 +50,8 @@ export interface Summary {
   readonly bottleneck: { readonly stage: Stage | "processor"; readonly knob: string } | null;
   /** Share of the machine's cores that the Task Managers used, 0 to 1; null: they were on other machines. */
   readonly processorShare: number | null;
+  /** Lanes stood empty for so long, since what was left waited for its host or for another try. */
+  readonly waitedAsideMs: number;
   /** Highest resident memory of all Task Managers together, as heartbeats told it. */
   readonly taskManagersRssMb: number;
   /** Of this run, the most frequent first. */
@@ -153,6 +155,8 @@ const knobs: Readonly<Record<Stage, string>> = {
 
 /** A stage whose lanes are at work for this share of the time holds the others up. */
 const bottleneckShare = 0.6;
+/** A shorter wait is no news. */
+const waitedAsideToldMs = 1000;
 /** Above this share of all cores there is nothing to be had from more lanes. */
 const processorFullShare = 0.85;
 
@@ -225,9 +229,12 @@ export function summaryText(summary: Summary): string {
     }
     const { processorShare } = summary;
     if (processorShare !== null) lines.push(`  ${"processor".padEnd(11)} ${shareBar(processorShare)} ${`${Math.round(processorShare * 100)}%`.padStart(4)}  of all cores`);
+    if (summary.waitedAsideMs >= waitedAsideToldMs) {
+      lines.push(`  For ${duration(summary.waitedAsideMs)} all that was left waited: for a host that asked for fewer requests, or for another try.`);
+    }
     lines.push(
       summary.bottleneck === null
-        ? "  No stage is full: the start-up, the source or the hand-over takes the rest."
+        ? `  No stage is full: the start-up, the source${summary.waitedAsideMs >= waitedAsideToldMs ? ", this wait" : ""} or the hand-over takes the rest.`
         : `  Bottleneck: ${summary.bottleneck.stage}. To go faster: ${summary.bottleneck.knob}.`,
     );
   }

@@ -71,6 +71,8 @@ export interface RunEnd {
   readonly listRead: boolean;
   /** Estimate of all items of the list; null: not known. */
   readonly itemsTotal: number | null;
+  /** Lanes stood empty for so long, since what was left waited for its host or for another try. */
+  readonly waitedAsideMs: number;
   readonly makespanMs: number;
 }
 
@@ -99,7 +101,7 @@ export function startRun(options: RunOptions): Run {
   const startedAt = performance.now();
   const elapsedMs = () => Math.round(performance.now() - startedAt);
   /** Those at work, by the names that logs call them, and when they last said anything. */
-  const present = new Map<TaskManagerId, { readonly name: string; heardMs: number }>();
+  const present = new Map<TaskManagerId, { readonly name: string; readonly lanes: number; heardMs: number }>();
   const hostFailures = new Map<number, { rounds: number; untilMs: number }>();
   const awaitingStore = new Map<number, readonly Outcome[]>();
   const events: { readonly event: SchedulerEvent; readonly brought: Brought }[] = [];
@@ -113,6 +115,8 @@ export function startRun(options: RunOptions): Run {
   /** Fewer than that are not worth a Task Manager of their own. */
   let itemsPerTaskManager = plan.sizing.kind === "fixed" ? plan.sizing.sizes.reduce((least, size) => Math.min(least, size)) : 1;
   let toldTaskManagers = -1;
+  let asideSinceMs: number | null = null;
+  let waitedAsideMs = 0;
   let wakeTimer: NodeJS.Timeout | undefined;
   let finish: (end: RunEnd) => void = () => undefined;
   let fail: (error: unknown) => void = () => undefined;
@@ -140,12 +144,14 @@ export function startRun(options: RunOptions): Run {
 
   function stepOne(event: SchedulerEvent, brought: Brought): void {
     const nowMs = elapsedMs();
-    const lossesBefore = scheduler.counts.losses;
+    const lossesBefore = event.kind === "clock" ? scheduler.counts.losses : 0;
     const { commands, wakeAtMs } = scheduler.step(event, nowMs);
     if (event.kind === "clock" && scheduler.counts.losses > lossesBefore) sayWhoIsGivenUp(commands, nowMs);
     observer.stepped(event, nowMs, commands);
+    const { counts } = scheduler;
+    timeAside(counts, nowMs);
     for (const command of commands) carryOut(command, brought);
-    sayWhatIsWanted();
+    sayWhatIsWanted(counts);
     clearTimeout(wakeTimer);
     if (wakeAtMs !== null && !finished) wakeTimer = setTimeout(() => step({ kind: "clock" }), Math.max(0, wakeAtMs - elapsedMs()));
   }
@@ -190,14 +196,24 @@ export function startRun(options: RunOptions): Run {
           counts: { ...scheduler.counts },
           listRead,
           itemsTotal: itemsTotal(),
+          waitedAsideMs: waitedAsideMs + (asideSinceMs === null ? 0 : elapsedMs() - asideSinceMs),
           makespanMs: elapsedMs(),
         });
     }
   }
 
+  /** Adds up the time in which lanes stand empty since what is left waits for its host or for another try. */
+  function timeAside({ running, waiting, setAside }: SchedulerCounts, nowMs: number): void {
+    let lanes = 0;
+    if (setAside > 0 && waiting === 0) for (const member of present.values()) lanes += member.lanes;
+    const isAside = running < lanes;
+    if (isAside === (asideSinceMs !== null)) return;
+    if (asideSinceMs !== null) waitedAsideMs += nowMs - asideSinceMs;
+    asideSinceMs = isAside ? nowMs : null;
+  }
+
   /** What the run could use; what it gets is for the pool to say, which knows the other runs. */
-  function sayWhatIsWanted(): void {
-    const { running, waiting, setAside } = scheduler.counts;
+  function sayWhatIsWanted({ running, waiting, setAside }: SchedulerCounts): void {
     const unread = inputEnded ? 0 : (source.remaining() ?? Infinity);
     const useful = Math.ceil((running + waiting + setAside + unread) / itemsPerTaskManager);
     const taskManagers = Math.min(plan.taskManagersMax, useful);
@@ -403,7 +419,7 @@ export function startRun(options: RunOptions): Run {
 
   pool.listen({
     joined(id, { name, room, lanes }) {
-      present.set(id, { name, heardMs: elapsedMs() });
+      present.set(id, { name, lanes, heardMs: elapsedMs() });
       if (plan.sizing.kind === "guided") itemsPerTaskManager = lanes;
       observer.joined(id);
       step({ kind: "task-manager-joined", id, room, lanes });

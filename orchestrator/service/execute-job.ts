@@ -187,6 +187,7 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
     stages: {},
     bottleneck: null,
     processorShare: 0,
+    waitedAsideMs: 0,
     taskManagersRssMb: 0,
     errors: [],
     taskManagerLosses: 0,
@@ -350,7 +351,7 @@ function reportProgress(run: Run, sofar: () => { readonly stored: number; readon
   return () => {
     clearInterval(timer);
     // All have been given back.
-    onProgress({ ...measure(run, sofar()), running: 0, taskManagers: 0, leftMs: null });
+    onProgress({ ...measure(run, sofar()), running: 0, waitingAside: 0, taskManagers: 0, leftMs: null });
   };
 }
 
@@ -425,6 +426,7 @@ function summaryOf(
       cpuMs: gatherer.cpuMs,
       cores: job.backend.kind === "lambda" ? null : availableParallelism(),
     }),
+    waitedAsideMs: end.waitedAsideMs,
     taskManagersRssMb: Math.round(gatherer.peakRssMb),
     errors: gatherer.errors(),
     taskManagerLosses: end.counts.losses,

@@ -16,6 +16,7 @@ const whole: Summary = {
   stages: {},
   bottleneck: null,
   processorShare: 0,
+  waitedAsideMs: 0,
   taskManagersRssMb: 0,
   errors: [],
   taskManagerLosses: 0,
@@ -34,6 +35,14 @@ describe("the summary", () => {
   test("says where its number of items is an estimate, since the list was not read to its end", () => {
     const counts = { ...whole.counts, succeeded: 100 };
     expect(summaryText({ ...whole, state: "cancelled", counts, itemsAre: "about" })).toContain("about 1,000 items: 100 with a result, 0 errors (about 900 still to do)");
+  });
+
+  test("says how long hosts and further tries were waited for, and so does the progress", () => {
+    const stages = { download: { items: 1000, busyMs: 1000, waitMs: 0, lanes: 32, busyShare: 0.1 } };
+    expect(summaryText({ ...whole, stages })).not.toContain("wait");
+    expect(summaryText({ ...whole, stages, waitedAsideMs: 9800 })).toContain("For 9.8 s all that was left waited: for a host");
+    expect(progressText({ ...nothingYet, waitingAside: 1200 })).toContain("1,200 wait for a host or another try");
+    expect(progressText(nothingYet)).not.toContain("wait");
   });
 
   test("says that Task Managers were lost, and where the reason stands", () => {

@@ -61,6 +61,12 @@ describe("a job that cannot work is refused before anything is made", () => {
     await refused(folder, end, /taskManager.*did you mean `?taskManagers/s);
   });
 
+  test("a backend that there is not, with the nearest one", async () => {
+    const folder = await folderWith({ "task.mjs": "export default (x) => x;", "list.txt": "a\n" });
+    const end = await splitrun(["run", "--input", "list.txt", "--output", "out", "--backend", "locl", ...functionJob()], { cwd: folder });
+    await refused(folder, end, /backend(\.kind)?: "locl" is not allowed; did you mean local\?/);
+  });
+
   test("with --json, stdout has one object that names code and field", async () => {
     const folder = await folderWith({ "list.txt": "a\n" });
     const end = await splitrun(["run", "--json", "--input", "list.txt", "--model", "nowhere.onnx", "--output", "out"], { cwd: folder });

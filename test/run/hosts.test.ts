@@ -56,20 +56,20 @@ async function startHost(perSecond: number): Promise<Host> {
   return host;
 }
 
-async function run(list: readonly string[], settings: readonly string[]): Promise<readonly Line[]> {
+async function run(list: readonly string[], settings: readonly string[]): Promise<{ readonly lines: readonly Line[]; readonly summary: { readonly waitedAsideMs: number } }> {
   const folder = await temporaryFolder(onTestFinished);
   await writeFile(path.join(folder, "list.txt"), list.map((line) => `${line}\n`).join(""));
   await writeFile(path.join(folder, "model.onnx"), meanColorModel({ input: ["N", 3, "H", "W"] }));
   const set = ["resources.workersPerNode=2", "taskManagers=2", "task.preprocess.resize.width=8", "task.preprocess.resize.height=8", "task.preprocess.resize.fit=fill", "task.preprocess.crop=null", ...settings];
   const end = await splitrun(["run", "--json", "--input", "list.txt", "--model", "model.onnx", "--output", "out", ...set.flatMap((each) => ["--set", each])], { cwd: folder });
   expect(end.code, end.stderr).toBe(0);
-  return jsonLines<Line>(path.join(folder, "out", "results.jsonl"));
+  return { lines: await jsonLines<Line>(path.join(folder, "out", "results.jsonl")), summary: JSON.parse(end.stdout) as { readonly waitedAsideMs: number } };
 }
 
 test("a host that refuses what is too much gets all its items done in time, spending no tries, and holds up no other host's", async () => {
   const strict = await startHost(20);
   const fine = await startHost(Infinity);
-  const lines = await run(Array.from({ length: 180 }, (_, n) => `${n % 3 === 0 ? strict.url : fine.url}/${n}.png`), []);
+  const { lines, summary } = await run(Array.from({ length: 180 }, (_, n) => `${n % 3 === 0 ? strict.url : fine.url}/${n}.png`), []);
   expect(lines).toHaveLength(180);
   expect(lines.filter(({ attempts }) => attempts !== 1)).toEqual([]);
   // The fine host's were all there while the strict one's still waited.
@@ -80,6 +80,7 @@ test("a host that refuses what is too much gets all its items done in time, spen
   // who asks for all that it can gets by with so few.
   expect(strict.refused).toBeLessThanOrEqual(30);
   expect(fine.refused).toBe(0);
+  expect(summary.waitedAsideMs).toBeGreaterThan(0);
 });
 
 test("what the job allows a host holds over all Task Managers, from the first request on", async () => {

@@ -61,7 +61,7 @@ describe("splitrun simulate", () => {
 
   test("what is wrong with the command line is said, with exit code 2", async () => {
     for (const [args, message] of [
-      [["nowhere.json"], /nowhere\.json cannot be read/],
+      [["nowhere.json"], /nowhere\.json cannot be read: .*nowhere\.json does not exist/],
       [["workload.json", "--class", "smal"], /did you mean small\?/],
       [["workload.json", "--supports", "prefetch,recall"], /recall is none of prefetch, reclaim, cancel/],
       [["workload.json", "--seeds", "0"], /whole number from 1/],
@@ -85,6 +85,13 @@ describe("a workload that is wrong", () => {
 
   test("every wrong value is named, with the value", () => {
     expect(() => parseWorkload("w.json", withParameters({ coldShare: 2, workers: 0.5 }))).toThrow(/coldShare: 2;[^]*workers: 0\.5|workers: 0\.5;[^]*coldShare: 2/);
+  });
+
+  test("what would have been right is said", () => {
+    expect(() => parseWorkload("w.json", withParameters({ items: 0, workers: "5", lanes: 1.5, coldShare: 2, warmS: 3 }))).toThrow(
+      /items: 0; allowed: a number above 0[^]*workers: "5"; allowed: a number[^]*lanes: 1\.5; allowed: a whole number[^]*coldShare: 2; allowed: a number up to 1[^]*warmS: 3; allowed: a list of two/,
+    );
+    expect(() => parseWorkload("w.json", JSON.stringify({ classes: [] }))).toThrow(/classes: \[\]; allowed: a list that is not empty/);
   });
 
   test("something else than JSON is said to be", () => {
