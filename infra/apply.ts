@@ -11,7 +11,7 @@ import { stagingPlaces } from "../orchestrator/backends/lambda/staging.ts";
 import { SplitrunError } from "../orchestrator/errors.ts";
 import { S3Failure, parseS3Url } from "../task-manager/s3-client.ts";
 import type { S3Place } from "../task-manager/s3-client.ts";
-import { call, callIfThere, causeOf } from "./aws.ts";
+import { call, callIfThere, causeOf, unlessAbsent } from "./aws.ts";
 import type { Aws } from "./aws.ts";
 import { identityOf, policyDocument, policyName, trustDocument } from "./documents.ts";
 import type { FoundRuntime } from "./inspect.ts";
@@ -132,7 +132,7 @@ async function applyRemovalStep(step: Step, { aws, name }: ApplyContext): Promis
         lambda.send(new UpdateFunctionConfigurationCommand({ FunctionName: step.name, VpcConfig: { SubnetIds: [], SecurityGroupIds: [] } })));
       return untilUpdated(aws, step.name);
     case "delete-function":
-      await callIfThere("lambda:DeleteFunction", () => lambda.send(new DeleteFunctionCommand({ FunctionName: step.name })));
+      await patiently("lambda:DeleteFunction", () => lambda.send(new DeleteFunctionCommand({ FunctionName: step.name })).catch(unlessAbsent));
       return;
     case "delete-role":
       for (const policy of step.policies) {

@@ -64,15 +64,14 @@ export async function call<T>(action: Action, send: () => Promise<T>): Promise<T
 
 /** null: it is not there. */
 export function callIfThere<T>(action: Action, send: () => Promise<T>): Promise<T | null> {
-  return call(action, () => send().catch((error: unknown) => {
-    if (isAbsent(error)) return null;
-    throw error;
-  }));
+  return call(action, () => send().catch(unlessAbsent));
 }
 
-function isAbsent(error: unknown): boolean {
+/** For `catch`: what is not there is null, other errors go on. */
+export function unlessAbsent(error: unknown): null {
   const { name } = error as Error;
-  return name === "ResourceNotFoundException" || name === "NoSuchEntityException" || name === "NoSuchEntity";
+  if (name === "ResourceNotFoundException" || name === "NoSuchEntityException" || name === "NoSuchEntity") return null;
+  throw error;
 }
 
 export function causeOf(error: unknown): Error | null {

@@ -7,7 +7,7 @@ import type { Aws } from "./aws.ts";
 import { runtimeCost } from "./cost.ts";
 import type { RuntimeCost } from "./cost.ts";
 import { functionNames } from "./documents.ts";
-import { findFunction, inspectRuntime } from "./inspect.ts";
+import { findFunction, inspectRuntime, isLive } from "./inspect.ts";
 import type { FoundFunction, FoundRuntime } from "./inspect.ts";
 import { aliasName, completeSettings } from "./options.ts";
 import type { Architecture, NodeRuntime, RuntimeOptions, RuntimeSettings } from "./options.ts";
@@ -129,7 +129,7 @@ export async function deleteRuntime(options: Pick<RuntimeOptions, "name" | "regi
 /** Whether there is a function of this name, whoever made it. */
 export async function isDeployed(options: Pick<RuntimeOptions, "name" | "region">): Promise<boolean> {
   const { name, region } = completeSettings(options);
-  return withAws(region, async (aws) => (await inspectRuntime(aws, name)).function?.live != null);
+  return withAws(region, async (aws) => isLive(aws, name));
 }
 
 export interface PingReport {

@@ -34,7 +34,8 @@ export interface FoundFunction {
   readonly latest: FunctionState;
   /** What the alias points to; null: there is none. */
   readonly live: (FunctionState & { readonly version: string }) | null;
-  readonly otherAliases: readonly string[];
+  /** Versions that any alias points to. */
+  readonly aliased: ReadonlySet<string>;
   readonly tags: Readonly<Record<string, string>>;
   readonly reservedConcurrency: number | null;
   /** Numbers of published versions, oldest first. */
@@ -94,11 +95,16 @@ export async function findFunction({ lambda }: Aws, name: string): Promise<Found
     packageKind: configuration.PackageType === "Image" ? "image" : "zip",
     latest: stateOf(configuration),
     live: live === null ? null : { ...stateOf(live), version: alias?.FunctionVersion ?? live.Version ?? "" },
-    otherAliases: aliases.map(({ Name = "" }) => Name).filter((each) => each !== aliasName),
+    aliased: new Set(aliases.flatMap(({ FunctionVersion = "", RoutingConfig }) => [FunctionVersion, ...Object.keys(RoutingConfig?.AdditionalVersionWeights ?? {})])),
     tags: found.Tags ?? {},
     reservedConcurrency: found.Concurrency?.ReservedConcurrentExecutions ?? null,
     versions: await versionsOf(lambda, name),
   };
+}
+
+/** Whether the alias that jobs use leads to something. */
+export async function isLive({ lambda }: Aws, name: string): Promise<boolean> {
+  return (await callIfThere("lambda:GetFunctionConfiguration", () => lambda.send(new GetFunctionConfigurationCommand({ FunctionName: name, Qualifier: aliasName })))) !== null;
 }
 
 async function versionsOf(lambda: Aws["lambda"], name: string): Promise<readonly string[]> {

@@ -143,9 +143,9 @@ function tagSteps(found: FoundFunction, { tags }: FunctionWish): readonly Step[]
   return detail === "" ? [] : [{ kind: "tag-function", arn: found.arn, tags: set, remove, resource: `function ${found.name}`, action: "update", detail: `tags ${detail}` }];
 }
 
-function oldVersions({ name, versions, live }: FoundFunction): readonly Step[] {
-  // One is about to be published, and one is live until then.
-  const old = versions.slice(0, Math.max(0, versions.length - versionsKept + 1)).filter((version) => version !== live?.version);
+function oldVersions({ name, versions, aliased }: FoundFunction): readonly Step[] {
+  // One is about to be published. Those that somebody's alias points to cannot go.
+  const old = versions.slice(0, Math.max(0, versions.length - versionsKept + 1)).filter((version) => !aliased.has(version));
   return old.length === 0 ? [] : [{ kind: "delete-versions", name, versions: old, resource: `function ${name}`, action: "delete", detail: `versions ${old.join(", ")}` }];
 }
 

@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { DescribeLogGroupsCommand, CloudWatchLogsClient } from "@aws-sdk/client-cloudwatch-logs";
 import { DeleteRoleCommand, DeleteRolePolicyCommand, GetRoleCommand, GetRolePolicyCommand, IAMClient } from "@aws-sdk/client-iam";
 import {
-  CreateFunctionCommand, DeleteFunctionCommand, GetAliasCommand, GetFunctionCommand, InvokeCommand, LambdaClient, ListVersionsByFunctionCommand, UpdateFunctionCodeCommand, waitUntilFunctionUpdatedV2,
+  CreateAliasCommand, CreateFunctionCommand, DeleteFunctionCommand, GetAliasCommand, GetFunctionCommand, InvokeCommand, LambdaClient, ListVersionsByFunctionCommand, UpdateFunctionCodeCommand, waitUntilFunctionUpdatedV2,
 } from "@aws-sdk/client-lambda";
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { deleteRuntime, deployRuntime, pingRuntime, redeployRuntime } from "../../infra/deploy.ts";
@@ -172,11 +172,13 @@ describe("deploying", () => {
     }
   });
 
-  test("old versions go, the last three stay", async () => {
-    for (const memoryMb of [1024, 1025, 1026, 1027]) await deploy({ memoryMb });
+  test("old versions go, the last three stay, and those that somebody has named", async () => {
+    for (const memoryMb of [1024, 1025]) await deploy({ memoryMb });
+    await lambda.send(new CreateAliasCommand({ FunctionName: "splitrun", Name: "somebody", FunctionVersion: "2" }));
+    for (const memoryMb of [1026, 1027, 1028]) await deploy({ memoryMb });
     const { Versions = [] } = await lambda.send(new ListVersionsByFunctionCommand({ FunctionName: "splitrun" }));
-    expect(Versions.map(({ Version }) => Version)).toEqual(["$LATEST", "2", "3", "4"]);
-    expect(await lambda.send(new GetAliasCommand({ FunctionName: "splitrun", Name: "live" }))).toMatchObject({ FunctionVersion: "4" });
+    expect(Versions.map(({ Version }) => Version)).toEqual(["$LATEST", "2", "3", "4", "5"]);
+    expect(await lambda.send(new GetAliasCommand({ FunctionName: "splitrun", Name: "live" }))).toMatchObject({ FunctionVersion: "5" });
   });
 
   test("a package above the limit of a request goes up through S3, and nothing of it stays there", async () => {
