@@ -7,7 +7,7 @@ import type { Aws } from "./aws.ts";
 import { runtimeCost } from "./cost.ts";
 import type { RuntimeCost } from "./cost.ts";
 import { functionNames } from "./documents.ts";
-import { findFunction, inspectRuntime, isLive } from "./inspect.ts";
+import { findConcurrency, findFunction, inspectRuntime, isLive } from "./inspect.ts";
 import type { FoundFunction, FoundRuntime } from "./inspect.ts";
 import { aliasName, completeSettings } from "./options.ts";
 import type { Architecture, NodeRuntime, RuntimeOptions, RuntimeSettings } from "./options.ts";
@@ -75,6 +75,8 @@ export interface DeployReport {
   readonly changed: boolean;
   readonly dryRun: boolean;
   readonly cost: RuntimeCost;
+  /** Invocations at once in this account and region; null: it may not be asked. */
+  readonly concurrency: { readonly account: number; readonly unreserved: number } | null;
   /** null: it was not asked, in a dry run. */
   readonly ping: Ping | null;
 }
@@ -225,6 +227,7 @@ async function deploy(aws: Aws, settings: RuntimeSettings, names: readonly strin
     changed: steps.length > 0,
     dryRun: how.dryRun,
     cost: runtimeCost({ ...settings, region: aws.region }),
+    concurrency: await findConcurrency(aws),
     ping: how.dryRun ? null : await pingFunction(aws.lambda, settings.name, aliasName),
   };
 }

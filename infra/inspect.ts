@@ -1,6 +1,6 @@
 import { DescribeLogGroupsCommand, ListTagsForResourceCommand } from "@aws-sdk/client-cloudwatch-logs";
 import { GetRoleCommand, GetRolePolicyCommand, ListRolePoliciesCommand } from "@aws-sdk/client-iam";
-import { GetFunctionCommand, GetFunctionConfigurationCommand, ListAliasesCommand, ListVersionsByFunctionCommand } from "@aws-sdk/client-lambda";
+import { GetAccountSettingsCommand, GetFunctionCommand, GetFunctionConfigurationCommand, ListAliasesCommand, ListVersionsByFunctionCommand } from "@aws-sdk/client-lambda";
 import type { FunctionConfiguration } from "@aws-sdk/client-lambda";
 import { call, callIfThere } from "./aws.ts";
 import type { Aws } from "./aws.ts";
@@ -100,6 +100,13 @@ export async function findFunction({ lambda }: Aws, name: string): Promise<Found
     reservedConcurrency: found.Concurrency?.ReservedConcurrentExecutions ?? null,
     versions: await versionsOf(lambda, name),
   };
+}
+
+/** Invocations at once that the account may have here, and what of it no function has reserved; null: not for us to know. */
+export async function findConcurrency({ lambda }: Aws): Promise<{ readonly account: number; readonly unreserved: number } | null> {
+  const { AccountLimit } = await lambda.send(new GetAccountSettingsCommand({})).catch(() => ({ AccountLimit: undefined }));
+  const { ConcurrentExecutions: account, UnreservedConcurrentExecutions: unreserved } = AccountLimit ?? {};
+  return account === undefined ? null : { account, unreserved: unreserved ?? account };
 }
 
 /** Whether the alias that jobs use leads to something. */

@@ -67,12 +67,13 @@ function show(report: DeployReport, { json }: DeployFlags): void {
 }
 
 function reportText(report: DeployReport): readonly string[] {
-  const { name, region, memoryMb, timeoutSeconds, architecture, steps, changed, dryRun, ping, functions } = report;
+  const { name, region, memoryMb, timeoutSeconds, architecture, steps, changed, dryRun, ping, functions, concurrency } = report;
   return [
     report.package === null ? `Image: ${report.image ?? ""}` : `Package: ${packageText(report.package)}`,
     ...(dryRun ? [changed ? "Would do:" : "Would do nothing: all is as it should be", ...steps.map(stepText)] : changed ? [] : ["Nothing to do: all is as it should be"]),
     `${functions.join(" and ")} in ${region}: ${memoryMb} MB (${coresText(memoryMb)}), ${timeoutSeconds} s, ${architecture}`,
     costText(report),
+    ...(concurrency === null ? [] : [concurrencyText(concurrency)]),
     ...(ping === null ? [] : [pingText(ping)]),
     ...(dryRun ? [] : [`Use it: splitrun run --backend lambda …${name === "splitrun" ? "" : ` --set backend.functionName=${name}`}`]),
   ];
@@ -87,6 +88,12 @@ function packageText({ architecture, zip, unzippedBytes, parts }: PackageReport)
 function costText({ region, cost: { thousandSecondsUsd, millionRequestsUsd, pricesDate, pricesRegion } }: DeployReport): string {
   const whose = pricesRegion === region ? "" : ` of ${pricesRegion}`;
   return `Cost: $${thousandSecondsUsd.toFixed(4)} per 1000 s of a Task Manager at work, $${millionRequestsUsd.toFixed(2)} per million invocations (prices${whose} as of ${pricesDate}); idle: nothing`;
+}
+
+function concurrencyText({ account, unreserved }: NonNullable<DeployReport["concurrency"]>): string {
+  const reserved = account === unreserved ? "" : ` (${account - unreserved} of it reserved by functions)`;
+  const few = account < 1000 ? "; ask for more in Service Quotas, Lambda, Concurrent executions" : "";
+  return `Account: at most ${account} invocations at once in this region${reserved}${few}`;
 }
 
 /** Lambda guide, quotas: a core is 1769 MB. */

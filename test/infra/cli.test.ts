@@ -42,7 +42,7 @@ test("from nothing to a function in which jobs run, and back to nothing", async 
 
   const deployed = await run("deploy", "--module", "double.mjs", "--memory-mb", "3538", "--env", "TOKEN=secret-1", "--tag", "team=vision");
   expect(deployed.stderr).toContain("  create  function splitrun: 3538 MB, 900 s, x86_64, nodejs22.x\n");
-  expect(deployed.stdout).toMatch(/splitrun in us-east-1: 3538 MB \(2\.0 cores\), 900 s, x86_64\nCost: \$0\.05\d\d per 1000 s .*idle: nothing\nsplitrun:live \(version 1\) answers: cold start, /);
+  expect(deployed.stdout).toMatch(/splitrun in us-east-1: 3538 MB \(2\.0 cores\), 900 s, x86_64\nCost: \$0\.05\d\d per 1000 s .*idle: nothing\nAccount: at most 1000 invocations at once in this region\nsplitrun:live \(version 1\) answers: cold start, /);
   expect(deployed.stdout + deployed.stderr).not.toContain("secret");
 
   const again = await runJson<DeployReport>("deploy", "--module", "double.mjs", "--memory-mb", "3538", "--env", "TOKEN=secret-1", "--tag", "team=vision");

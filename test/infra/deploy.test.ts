@@ -60,6 +60,7 @@ describe("deploying", () => {
     expect(report).toMatchObject({ name: "splitrun", region: "us-east-1", memoryMb: 1769, alias: "live", changed: true, dryRun: false, package: { zip: { upload: "direct" } } });
     // 1769 MB of x86 in us-east-1 at $0.0000166667 a GB-s, and half a GB of /tmp at $0.0000000309.
     expect(report.cost.thousandSecondsUsd).toBeCloseTo(1000 * ((1769 / 1024) * 0.0000166667 + 0.5 * 0.0000000309), 6);
+    expect(report.concurrency).toEqual({ account: 1000, unreserved: 1000 });
     expect(report.ping).toMatchObject({ qualifier: "live", version: "1", cold: true, memoryMb: 1769, compatible: true });
 
     const { Configuration, Tags } = await lambda.send(new GetFunctionCommand({ FunctionName: "splitrun", Qualifier: "live" }));
@@ -179,6 +180,13 @@ describe("deploying", () => {
     const { Versions = [] } = await lambda.send(new ListVersionsByFunctionCommand({ FunctionName: "splitrun" }));
     expect(Versions.map(({ Version }) => Version)).toEqual(["$LATEST", "2", "3", "4", "5"]);
     expect(await lambda.send(new GetAliasCommand({ FunctionName: "splitrun", Name: "live" }))).toMatchObject({ FunctionVersion: "5" });
+  });
+
+  test("what the account allows is said if it may be asked, and no reason to fail", async () => {
+    account.emulator.denied.add("lambda:GetAccountSettings");
+    expect(await deploy({ reservedConcurrency: 5 })).toMatchObject({ concurrency: null });
+    account.emulator.denied.clear();
+    expect(await deploy({ reservedConcurrency: 5 })).toMatchObject({ concurrency: { account: 1000, unreserved: 995 } });
   });
 
   test("a package above the limit of a request goes up through S3, and nothing of it stays there", async () => {

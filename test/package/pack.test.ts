@@ -9,7 +9,7 @@ import { jsonLines } from "../support/cli.ts";
 import { startFaultServer, type FaultServer } from "../support/fault-server.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
-const unpackedBytesMax = 2_500_000;
+const unpackedBytesMax = 3_000_000;
 
 interface Packed {
   readonly filename: string;
