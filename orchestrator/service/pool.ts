@@ -16,6 +16,8 @@ import { Turns, type Contender } from "./turns.ts";
 const warmTriesMax = 3;
 /** Lines that are kept of Task Managers that start before somebody listens. */
 const earlyLinesMax = 100;
+/** A warning that old has nothing to do with the end of a Task Manager. */
+const lastWordsMs = 5_000;
 const tasksThatWorkMax = 1_000;
 
 export interface PoolOptions {
@@ -70,6 +72,8 @@ interface Member {
   /** What it did for runs before this one. */
   readonly cpuBeforeMs: number;
   draining: boolean;
+  /** The last thing that it complained of. */
+  warning: { readonly text: string; readonly atMs: number } | null;
 }
 
 interface RunState {
@@ -239,7 +243,7 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
 
   function bind(run: RunState, id: TaskManagerId, taskManager: StockedTaskManager): void {
     const { assignmentsEnd: assignmentsFrom, cpuMs: cpuBeforeMs } = taskManager;
-    const member: Member = { taskManager, id, assignmentsFrom, cpuBeforeMs, draining: false };
+    const member: Member = { taskManager, id, assignmentsFrom, cpuBeforeMs, draining: false, warning: null };
     run.members.set(id, member);
     taskManager.user = { message: (message) => hear(run, member, message), gone: (exit) => gone(run, member, exit) };
     if (run.logDirectory !== null) taskManager.logTo(path.join(run.logDirectory, `${taskManager.name}.log`));
@@ -258,7 +262,8 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
         return own === null ? undefined : listener?.message(member.id, own);
       }
       case "log":
-        return listener?.log(member.id, message.level, message.message);
+        if (message.level === "warn" || message.level === "error") member.warning = { text: message.message, atMs: performance.now() };
+        return listener?.log(member.id, message.level, `${member.taskManager.name}: ${message.message}`);
       case "hello":
       case "need":
       case "configured":
@@ -432,9 +437,10 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function lossOf({ taskManager, draining }: Member, exit: ExitInfo): LossCause {
+function lossOf({ taskManager, draining, warning }: Member, exit: ExitInfo): LossCause {
   const { name } = taskManager;
   const cause = { exitCode: exit.exitCode, signal: exit.signal };
   if (exit.refusal instanceof LaunchError && exit.refusal.reason === "throttled") return { ...cause, message: exit.refusal.message, turnedAway: true };
-  return { ...cause, message: draining && exit.exitCode === 0 ? `${name} ended as asked` : `${name} ended (${exitText(exit)})` };
+  const lastWords = warning !== null && performance.now() - warning.atMs < lastWordsMs ? `; it said: ${warning.text}` : "";
+  return { ...cause, message: draining && exit.exitCode === 0 ? `${name} ended as asked` : `${name} ended (${exitText(exit)}${lastWords})` };
 }

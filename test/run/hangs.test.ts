@@ -152,6 +152,7 @@ describe("memory", () => {
     await splitrun(["run", "job.json", "--json"], { cwd: folder });
     const lines = await linesOf(folder);
     expect(lines.filter(({ error }) => error !== undefined).map(({ index, error }) => `${index} ${error?.code}`)).toEqual(["40 TASK_MANAGER_LOST"]);
+    expect(lines.find(({ index }) => index === 40)?.error?.message).toMatch(/tm-\d+ ended \(killed by SIGKILL.*; it said: more than 400 MB in use\)/);
     expect(lines).toHaveLength(100);
   }, 60_000);
 });
