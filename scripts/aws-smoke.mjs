@@ -43,10 +43,18 @@ try {
   await step("a function, sent with the request", numbers);
   console.log(`Everything worked. It cost about $${spentUsd.toFixed(4)} by the price list.`);
 } finally {
-  await step("undeploy", undeploy);
-  await step(`remove the bucket ${name}`, removeBucket);
+  await cleanUp();
+}
+
+/** What cannot be removed keeps nothing else there. */
+async function cleanUp() {
+  const failures = [];
+  for (const [what, work] of [["undeploy", undeploy], [`remove the bucket ${name}`, removeBucket]]) {
+    await step(what, work).catch((error) => failures.push(error));
+  }
   await rm(directory, { recursive: true, force: true });
   s3.destroy();
+  if (failures.length > 0) throw new AggregateError(failures, `Look for ${name} in the account: not all of it could be removed`);
 }
 
 async function step(what, work) {

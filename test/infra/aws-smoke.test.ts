@@ -42,3 +42,14 @@ test("where it fails, it says at what, and removes what it has made all the same
   expect(resourcesOf(account.emulator)).toEqual([]);
   expect(account.s3.requests.at(-1)).toMatchObject({ operation: "DeleteBucket", status: 204 });
 }, 240_000);
+
+test("what cannot be removed is said, and the rest is removed", async () => {
+  account.emulator.denied.add("lambda:PublishVersion");
+  account.emulator.denied.add("iam:DeleteRole");
+  const { code, output } = await smoke("--images", "1");
+  account.emulator.denied.clear();
+  expect(code).not.toBe(0);
+  expect(output).toMatch(/FAIL {2}undeploy[\s\S]*ok {4}remove the bucket[\s\S]*Look for splitrun-smoke-/);
+  expect(account.emulator.functionNames).toEqual([]);
+  expect(account.s3.requests.at(-1)).toMatchObject({ operation: "DeleteBucket", status: 204 });
+}, 240_000);
