@@ -45,7 +45,8 @@ export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, na
       timeoutSeconds: settings.timeoutSeconds,
       ephemeralMb: settings.ephemeralMb,
       architecture: settings.architecture,
-      environment: settings.environment,
+      // Lambda does not tell the function, which says what it costs.
+      environment: { ...settings.environment, [ephemeralVariable]: String(settings.ephemeralMb) },
       logGroup: logGroupOf(name),
       vpc: settings.vpc === null ? null : { subnetIds: settings.vpc.subnetIds.toSorted(), securityGroupIds: settings.vpc.securityGroupIds.toSorted() },
     },
@@ -108,6 +109,8 @@ export function differences(found: FunctionState, wanted: WantedState, roleArn: 
     ...(code.kind === "zip" && hasCode(found, code) && found.description !== wanted.description && found.codeSha256 === code.codeSha256 ? ["description"] : []),
   ];
 }
+
+const ephemeralVariable = "SPLITRUN_EPHEMERAL_MB";
 
 /** `ping` changes it on the unpublished function, to start one cold. */
 export const coldStartVariable = "SPLITRUN_COLD_START";

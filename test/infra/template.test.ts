@@ -87,7 +87,7 @@ function sentFor(options: RuntimeOptions): Readonly<Record<string, Fields>> {
   const wishes = wantedFunctions(settings, { code: { kind: "zip", codeSha256: "", contentSha256: "" }, artifacts: [], names });
   const functions = wishes.map((wish) => {
     // The description tells one content from another, which a stack does by itself; the package's type goes without saying.
-    const { Description: _description, PackageType: _type, Environment: _environment, VpcConfig, ...input } = createInput(wish, `${roleArn}${roleNameOf(settings.name)}`);
+    const { Description: _description, PackageType: _type, VpcConfig, ...input } = createInput(wish, `${roleArn}${roleNameOf(settings.name)}`);
     return {
       ...input, CodeUri: "function.zip", AutoPublishAlias: "live",
       ...(settings.vpc === null ? {} : { VpcConfig }),
