@@ -107,7 +107,9 @@ export class JournalLine {
     const digits = at;
     let index = 0;
     for (let byte = bytes[at] ?? 0; at < this.#end && byte >= zero && byte <= nine; byte = bytes[++at] ?? 0) index = index * 10 + byte - zero;
-    if (at === digits || index >= itemsMax) return false;
+    // No number of JSON begins with a zero that is not all of it.
+    const isPadded = bytes[digits] === zero && at > digits + 1;
+    if (at === digits || isPadded || index >= itemsMax) return false;
     this.index = index;
     this.#indexEnd = at;
     at = this.#skipComma(at);

@@ -72,7 +72,7 @@ describe("a line of the journal", () => {
     );
   });
 
-  test.each(["", "{}", "null", '{"index":1}', '{"index":-1,"input":1,"output":1,"attempts":1}', '{"index":1e99,"input":1,"output":1,"attempts":1}', '{"index":999999999,"input":1,"output":1,"attempts":1}', '{"index":1,"input":1,"attempts":1}', '{"index":1,"input":01,"output":1,"attempts":1}', '{"index":1,"input":"\\q","output":1,"attempts":1}', '{"index":1,"inp{"index":2,"input":1,"output":1,"attempts":1}'])("is not %s", (line) => {
+  test.each(["", "{}", "null", '{"index":1}', '{"index":-1,"input":1,"output":1,"attempts":1}', '{"index":1e99,"input":1,"output":1,"attempts":1}', '{"index":999999999,"input":1,"output":1,"attempts":1}', '{"index":07,"input":1,"output":1,"attempts":1}', '{"index":1,"input":1,"attempts":1}', '{"index":1,"input":01,"output":1,"attempts":1}', '{"index":1,"input":"\\q","output":1,"attempts":1}', '{"index":1,"inp{"index":2,"input":1,"output":1,"attempts":1}'])("is not %s", (line) => {
     expect(read(Buffer.from(line))).toBe(null);
   });
 });
