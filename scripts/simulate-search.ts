@@ -1,11 +1,20 @@
-// Plays adversary to the scheduler and its journal, one schedule a seed, on all cores:
-//   npm run simulate:search -- --schedules 1000000 [--seed N] [--workers N]     searches from a seed on
-//   npm run simulate:search -- --replay N                                       tells what happens in one schedule
+// Plays adversary to the scheduler and its journal: npm run simulate:search -- --help
 import { randomInt } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { explore } from "../test/scheduler/search.ts";
+
+const help = `Usage: npm run simulate:search -- [options]
+
+Plays adversary to the scheduler and its journal, one schedule of faults a seed, on all cores, and checks after every
+step that no item is lost and none done twice.
+
+  --schedules N     how many (default: 100000)
+  --seed N          of the first one; the next ones count up (default: random, printed)
+  --workers N       threads (default: one a core)
+  --replay N        tells what happens in the one with the seed N, step by step
+`;
 
 /** Schedules that a worker takes at once. */
 const shareSchedules = 500;
@@ -129,9 +138,10 @@ function wholeNumber(name: string, value: string): number {
 
 if (isMainThread) {
   const { values } = parseArgs({
-    options: { schedules: { type: "string" }, seed: { type: "string" }, workers: { type: "string" }, replay: { type: "string" } },
+    options: { schedules: { type: "string" }, seed: { type: "string" }, workers: { type: "string" }, replay: { type: "string" }, help: { type: "boolean", default: false } },
   });
-  if (values.replay !== undefined) process.exitCode = await replay(wholeNumber("replay", values.replay));
+  if (values.help) console.log(help);
+  else if (values.replay !== undefined) process.exitCode = await replay(wholeNumber("replay", values.replay));
   else {
     const schedules = wholeNumber("schedules", values.schedules ?? "100000");
     const seed = wholeNumber("seed", values.seed ?? String(randomInt(2 ** 47)));

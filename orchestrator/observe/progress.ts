@@ -65,7 +65,8 @@ export function createProgressMeter(): (run: ProgressSource, sofar: { readonly s
       taskManagers: counts.taskManagers,
       elapsedMs,
       itemsPerSecond,
-      leftMs: left === null || itemsPerSecond === 0 ? null : (left * 1000) / itemsPerSecond,
+      // How long the others' hosts keep them waiting, nobody knows.
+      leftMs: left === null || itemsPerSecond === 0 || counts.setAside > 0 ? null : (left * 1000) / itemsPerSecond,
       costUsd,
     };
   };

@@ -75,7 +75,9 @@ test("a host that refuses what is too much gets all its items done in time, spen
   // The fine host's were all there while the strict one's still waited.
   const lastFine = lines.findLastIndex(({ input }) => input.startsWith(fine.url));
   expect(lines.slice(lastFine + 1).length).toBeGreaterThan(15);
-  expect(strict.answered).toBe(60);
+  // Each once; one whose Task Manager was late may have been fetched by another, too.
+  expect(strict.answered).toBeGreaterThanOrEqual(60);
+  expect(strict.answered).toBeLessThanOrEqual(66);
   // Before it is known, both Task Managers may have eight on their way to it, and later now and then one too many. Nobody
   // who asks for all that it can gets by with so few.
   expect(strict.refused).toBeLessThanOrEqual(30);
