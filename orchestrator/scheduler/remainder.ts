@@ -22,10 +22,10 @@ const onTheWayMs = 125;
 /** An item that is not done by then is tried elsewhere at the same time. */
 const overdueMs = 1_000;
 /** Its holder has answered since, so that it is the item that is slow: elsewhere it would hardly be faster. */
-const overdueAliveMs = 7_000;
-/** Such copies may take this part of the work: what hangs is ended after about so long, so much of it is done twice. */
-const aliveCopyShare = 0.014;
-const hangsMs = 30_000;
+const overdueAliveMs = 10_000;
+/** Such copies may take this part of the work, at so much each. */
+const aliveCopyShare = 0.0165;
+const aliveCopyMs = 20_000;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
 /** Of work, in one copy. */
@@ -71,7 +71,7 @@ export class RemainderRule implements Speculation {
   readonly #parts: SpeculationParts;
   #looked = { atMs: -Infinity, running: 0, idle: 0 };
   /** Copies of slow items whose holders get on otherwise. */
-  #copiedAliveMs = 0;
+  #copiedAlive = 0;
   /** When to look again should nothing be heard. */
   #dueMs = -Infinity;
   readonly wanted = 0;
@@ -349,8 +349,8 @@ export class RemainderRule implements Speculation {
 
   /** So slow an item may last long twice: not many are tried so, by the work that the job has been. */
   #overdueAliveMs(nowMs: number): number {
-    const left = this.#parts.fleet.busyMs(nowMs) * aliveCopyShare - this.#copiedAliveMs;
-    return this.#copiedAliveMs === 0 || left >= hangsMs - overdueAliveMs ? overdueAliveMs : Infinity;
+    const copiesMax = Math.max(1, Math.floor((this.#parts.fleet.busyMs(nowMs) * aliveCopyShare) / aliveCopyMs));
+    return this.#copiedAlive < copiesMax ? overdueAliveMs : Infinity;
   }
 
   #copyTo(takers: Taker[], { itemWeight }: Plight, assignment: Assignment, begunBeforeMs: number | null, commands: SchedulerCommand[], nowMs: number): void {
@@ -367,7 +367,7 @@ export class RemainderRule implements Speculation {
       const groups = this.#choose(assignment, { begunBeforeMs, itemsMax, fromEnd: false });
       if (groups.length === 0) return;
       takers.shift();
-      if (assignment.exhausted) this.#copiedAliveMs += Math.max(0, hangsMs - (nowMs - (assignment.oldestBegunMs() ?? nowMs)));
+      if (assignment.exhausted) this.#copiedAlive += 1;
       commands.push(this.#parts.assigner.copy(taker.member, assignment, groups, false, nowMs));
     }
   }
