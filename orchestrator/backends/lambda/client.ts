@@ -31,7 +31,9 @@ export async function lambdaSdk(): Promise<LambdaSdk> {
 export async function lambdaClient({ region, maxInFlight, maxAttempts = 1 }: LambdaClientOptions): Promise<Sdk.LambdaClient> {
   const { LambdaClient } = await lambdaSdk();
   // Options, not instances: with an instance the SDK sets no TCP keep-alive.
-  const agent = { maxSockets: maxInFlight + socketsToSpare, keepAlive: true };
+  const socketsMax = maxInFlight + socketsToSpare;
+  // Node keeps 256 idle ones otherwise: what answers together would have to connect anew.
+  const agent = { maxSockets: socketsMax, maxFreeSockets: socketsMax, keepAlive: true };
   return new LambdaClient({
     ...(region === null ? {} : { region }),
     maxAttempts,

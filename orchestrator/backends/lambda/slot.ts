@@ -99,8 +99,8 @@ class InvocationSlot implements Slot {
   #rssMb = 0;
   #beats: NodeJS.Timeout | undefined;
   #logPath: string | null;
-  /** Whose log stream the log names: a file is not opened for each invocation that goes well there. */
-  #notedEnvironment: string | null = null;
+  /** The log names a log stream already: a file is not opened for each invocation that goes well. */
+  #isNoted = false;
   #exit: (info: ExitInfo) => void = () => undefined;
 
   constructor(spec: LaunchSpec, parts: SlotParts) {
@@ -125,7 +125,7 @@ class InvocationSlot implements Slot {
 
   logTo(path: string): void {
     this.#logPath = path;
-    this.#notedEnvironment = null;
+    this.#isNoted = false;
   }
 
   abandon(): void {
@@ -478,8 +478,9 @@ class InvocationSlot implements Slot {
   /** Where in Lambda's log to look, and the end of it where something went wrong. */
   #note(target: InvocationTarget, end: InvocationEnd, { began }: Heard): void {
     if (this.#logPath === null || end.kind === "refused") return;
-    if (end.kind === "answered" && began?.environment === this.#notedEnvironment) return;
-    this.#notedEnvironment = began?.environment ?? null;
+    // Warm ones take turns: a line for each change among them would be one an invocation.
+    if (end.kind === "answered" && this.#isNoted && began?.cold !== true) return;
+    this.#isNoted = true;
     const where = `${new Date().toISOString()} ${target.functionName} request ${end.requestId ?? "unknown"}${began === null ? "" : ` in ${began.environment}${began.cold ? " (cold start)" : ""}`}`;
     const what = end.kind === "answered" ? "answered" : end.failure.message;
     const tail = end.kind === "failed" && end.log !== null ? `\n${end.log.trimEnd()}` : "";
