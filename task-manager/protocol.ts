@@ -380,6 +380,22 @@ export const orchestratorMessage = z.discriminatedUnion("kind", [
 export type OrchestratorMessage = z.infer<typeof orchestratorMessage>;
 export type HostGrant = Extract<OrchestratorMessage, { kind: "grant" }>;
 
+// ---- WebSockets: the Task Manager dials in ----
+
+/** Of one message, either way: an item's result has 8 MB at most. */
+export const dialedMessageBytesMax = 32 * 2 ** 20;
+
+const dialTarget = z.object({
+  host: z.string(),
+  port: z.number().int().min(1).max(65_535),
+  /** Good for one connection. Never logged. */
+  token: z.string(),
+  /** SHA-256 of the orchestrator's certificate, hex. */
+  fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+});
+/** Where and how a Task Manager dials in. */
+export type DialTarget = z.infer<typeof dialTarget>;
+
 // ---- Lambda's carrier: a request, and a response of messages, each a line ----
 
 const lambdaArtifact = artifact.extend({
@@ -390,20 +406,24 @@ const lambdaArtifact = artifact.extend({
 });
 export type LambdaArtifact = z.infer<typeof lambdaArtifact>;
 
+const taskRequest = {
+  protocol: z.number(),
+  taskManager: z.string(),
+  configure,
+  /** Threads and sessions by the function's memory, not as `configure` says. */
+  coresByMemory: z.boolean(),
+  /** Beside the function's own. */
+  env: z.record(z.string(), z.string()),
+  artifacts: z.array(lambdaArtifact),
+};
+
 export const lambdaRequest = z.discriminatedUnion("kind", [
   /** Answered at once, but for `holdMs`: so long does it keep its environment, so that others answer the next one. */
   z.object({ protocol: z.number(), kind: z.literal("ping"), holdMs: z.number().nonnegative() }),
   z.object({
-    protocol: z.number(),
+    ...taskRequest,
     /** `warm`: the task is loaded, and that is all. */
     kind: z.enum(["warm", "work"]),
-    taskManager: z.string(),
-    configure,
-    /** Threads and sessions by the function's memory, not as `configure` says. */
-    coresByMemory: z.boolean(),
-    /** Beside the function's own. */
-    env: z.record(z.string(), z.string()),
-    artifacts: z.array(lambdaArtifact),
     grants: z.array(grant),
     /** Of one assignment. */
     assigns: z.array(assign),
@@ -415,6 +435,16 @@ export const lambdaRequest = z.discriminatedUnion("kind", [
       /** Where a larger response is put; null: what is not begun goes back before it gets there. */
       spill: z.object({ bucket: z.string(), key: z.string() }).nullable(),
     }).nullable(),
+  }),
+  /** Serves over a connection that it opens, until there has been nothing to do for a while, or its time is over. */
+  z.object({
+    ...taskRequest,
+    kind: z.literal("pull"),
+    dial: dialTarget,
+    /** With nothing to do for so long it ends. */
+    idleMs: z.number().positive(),
+    /** Not null: the response is read at its end. */
+    buffered: z.object({}).nullable(),
   }),
 ]);
 export type LambdaRequest = z.infer<typeof lambdaRequest>;
@@ -439,6 +469,8 @@ const lambdaMessage = z.discriminatedUnion("kind", [
     remainingMs: z.number(),
     versions: z.record(z.string(), z.string()),
   }),
+  /** To whom it has dialed: what is assigned from now on is given back, since the invocation ends soon. */
+  z.object({ kind: z.literal("drains") }),
   /** The rest of the response is there. */
   z.object({ kind: z.literal("spilled"), bucket: z.string(), key: z.string(), bytes: index }),
   /** The last line: everything held was reported or returned. */

@@ -12,7 +12,7 @@ export const heartbeatDefaults = { reportMs: 250, everyMs: 2000, timeoutMs: 6000
 
 /** What no field alone can say. Looks only at values of the right type: the others are the schema's to complain about. */
 export function crossChecks(job: unknown): readonly Problem[] {
-  return [...heartbeat(job), ...faults(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...keptInS3(job), ...inputFormat(job), ...bucket(job)];
+  return [...heartbeat(job), ...faults(job), ...pull(job), ...addresses(job), ...preprocess(job), ...postprocess(job), ...output(job), ...keptInS3(job), ...inputFormat(job), ...bucket(job)];
 }
 
 function* heartbeat(job: unknown): Iterable<Problem> {
@@ -37,6 +37,13 @@ function* faults(job: unknown): Iterable<Problem> {
   if (backend !== "sequential" && isLarger(stallPercent, 0) && nobodyNoticesSilence(job)) {
     yield problem(job, "faults.stallPercent", stallPercent,
       "0 with keepAlive false and no timeouts.taskManagerMs or splitMs, where nobody would notice the silence; set one of them");
+  }
+}
+
+function* pull(job: unknown): Iterable<Problem> {
+  const value = valueAt(job, "backend.memoryStepUpMb") ?? null;
+  if (value !== null && (valueAt(job, "backend.pull") ?? false) !== false) {
+    yield problem(job, "backend.memoryStepUpMb", value, "null with backend.pull; leave one of them out");
   }
 }
 

@@ -2,7 +2,7 @@ import { JobInvalidError } from "./job-error.ts";
 import type { Ledger } from "./ledger.ts";
 import { schemeOf } from "./paths.ts";
 import type { Job, LambdaBackend } from "./schema.ts";
-import type { BackendSpec, InputSpec, LambdaSpec } from "./types.ts";
+import type { BackendSpec, InputSpec, LambdaSpec, PullSpec } from "./types.ts";
 
 const keepWarmEveryMs = 240_000;
 const splitSecondsDefault = 60;
@@ -27,8 +27,15 @@ export function resolveBackend(job: Job, ledger: Ledger): BackendSpec {
     forceColdStart: ledger.settle(field("forceColdStart"), given.forceColdStart, false),
     splitSeconds: ledger.settle(field("splitSeconds"), given.splitSeconds, splitSecondsDefault),
     sharedFilesystem: ledger.settle(field("sharedFilesystem"), given.sharedFilesystem, false),
+    pull: ledger.settle<LambdaSpec["pull"]>(field("pull"), pullOf(given.pull), null),
     coresByMemory: !saysCores(job),
   };
+}
+
+/** Undefined: the job leaves it out. */
+function pullOf(given: LambdaBackend["pull"]): PullSpec | undefined {
+  if (given === undefined || given === null || given === false) return undefined;
+  return { address: null, host: null, port: 0, ...(given === true ? {} : given) };
 }
 
 function saysCores({ task, resources }: Job): boolean {

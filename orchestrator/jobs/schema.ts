@@ -122,6 +122,21 @@ export interface LambdaBackend {
   readonly splitSeconds?: number;
   /** The function has a file system on which the items' paths are the same as here. @default false */
   readonly sharedFilesystem?: boolean;
+  /**
+   * Invocations open a connection to this machine and work as Task Managers everywhere do, for as long as there is work:
+   * for an orchestrator in the function's VPC. @default false
+   */
+  readonly pull?: boolean | PullOptions | null;
+}
+
+/** Where functions dial in: TLS, with a token for each. */
+export interface PullOptions {
+  /** IP address or name under which functions reach this machine. @default its private address, on EC2 */
+  readonly address?: string | null;
+  /** Interface to listen on. @default the address */
+  readonly host?: string | null;
+  /** 0: a free one. @default 0 */
+  readonly port?: number;
 }
 
 /** Idle Task Managers take over what others have not begun, and copy what cannot be moved. */
@@ -464,6 +479,9 @@ const faults = z.strictObject({
   seed: optional(wholeNumber(0, 2 ** 32 - 1)),
 }, "an object { exceptionPercent, delayPercent, delayMaxMs, killPercent, stallPercent, seed }");
 
+const pullAllowed = "true, false, or { address, host, port }";
+const hostAllowed = "an IP address or a host name";
+const hostName = z.string(hostAllowed).regex(/^[A-Za-z0-9.:_-]{1,253}$/, hostAllowed);
 const stagingAllowed = "a bucket, or s3://bucket/prefix/";
 const backendObject = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.enum(["sequential", "local", "auto"], backendNames.join(", ")) }, backendNames.join(", ")),
@@ -482,6 +500,10 @@ const backendObject = z.discriminatedUnion("kind", [
     forceColdStart: optional(z.boolean("true, false")),
     splitSeconds: optional(wholeNumber(1, 890)),
     sharedFilesystem: optional(z.boolean("true, false")),
+    pull: optional(z.union([
+      z.boolean(pullAllowed),
+      z.strictObject({ address: optional(hostName.nullable()), host: optional(hostName.nullable()), port: optional(wholeNumber(0, 65_535)) }, pullAllowed),
+    ], pullAllowed).nullable()),
   }),
 ], { error: ({ path }) => (path?.at(-1) === "kind" ? backendNames.join(", ") : undefined) });
 

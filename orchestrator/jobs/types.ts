@@ -61,6 +61,16 @@ export type Speculation =
       readonly extraTaskManagers: boolean;
     };
 
+/** Where functions in the same VPC dial in. */
+export type PullSpec = {
+  /** IP address or name under which they reach this machine; null: its private address on EC2. */
+  readonly address: string | null;
+  /** Interface to listen on; null: the address. */
+  readonly host: string | null;
+  /** 0: a free one. */
+  readonly port: number;
+};
+
 /** Functions of AWS Lambda. */
 export interface LambdaSpec {
   readonly kind: "lambda";
@@ -83,6 +93,8 @@ export interface LambdaSpec {
   readonly splitSeconds: number;
   /** Paths of the items are the same on Lambda. */
   readonly sharedFilesystem: boolean;
+  /** Invocations dial in to this machine; null: they do not, all is in requests and responses. */
+  readonly pull: PullSpec | null;
   /** Sessions and threads are found by the function, from its memory. */
   readonly coresByMemory: boolean;
 }

@@ -1,6 +1,6 @@
-import { open } from "node:fs/promises";
 import type { FaultSpec, OrchestratorMessage, TaskSpec, TensorShape } from "../../task-manager/protocol.ts";
 import { protocolVersion } from "../../task-manager/protocol.ts";
+import { sendArtifacts } from "../backends/send-artifacts.ts";
 import type { ArtifactFiles, Backend, ExitInfo, LaunchedTaskManager } from "../backends/types.ts";
 import { LaunchError } from "../backends/types.ts";
 import { SplitrunError } from "../errors.ts";
@@ -8,7 +8,6 @@ import { withoutSecrets } from "../observe/run-log.ts";
 
 /** From the launch to `configured`; a model of gigabytes takes its time. */
 const readyTimeoutMs = 120_000;
-const artifactChunkBytes = 512 * 1024;
 
 /** What a Task Manager is told once: two jobs with equal settings can use the same one. */
 export interface TaskManagerSettings {
@@ -71,7 +70,7 @@ export function becomeReady({ name, backend, launched, settings, artifacts, log 
           }
           return void channel.send(configureMessage(settings));
         case "need":
-          return void sendArtifacts(launched, artifacts, message.artifacts).catch(fail);
+          return void sendArtifacts(channel, artifacts, message.artifacts).catch(fail);
         case "refused":
           return fail(new SplitrunError(`${message.field}: ${message.message}`, { code: message.code, field: message.field }));
         case "configured":
@@ -105,24 +104,4 @@ function configureMessage(settings: TaskManagerSettings): OrchestratorMessage {
     faults: settings.faults,
     memoryLimitMb: settings.maxRamMb,
   };
-}
-
-async function sendArtifacts({ channel }: LaunchedTaskManager, artifacts: ArtifactFiles, needed: readonly string[]): Promise<void> {
-  for (const sha256 of needed) {
-    const artifact = artifacts.get(sha256);
-    if (artifact === undefined) throw new LaunchError(`an artifact that is not of this task was asked for: ${sha256}`, { reason: "refused" });
-    const file = await open(artifact.path);
-    try {
-      const { size } = await file.stat();
-      const buffer = Buffer.alloc(artifactChunkBytes);
-      for (let offset = 0; offset < size; ) {
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
-        const data = buffer.toString("base64", 0, bytesRead);
-        await channel.send({ kind: "artifact", sha256, offset, data, last: offset + bytesRead >= size });
-        offset += bytesRead;
-      }
-    } finally {
-      await file.close();
-    }
-  }
 }

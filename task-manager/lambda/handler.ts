@@ -8,7 +8,8 @@ import type { LambdaRequest, TaskManagerMessage } from "../protocol.ts";
 import { lambdaRequest, protocolVersion } from "../protocol.ts";
 import { createFunctionArtifacts } from "./artifacts.ts";
 import { functionMachine } from "./machine.ts";
-import { keyOf, startResident, type Ear, type Resident, type TaskRequest } from "./resident.ts";
+import { serveDialed, type Bring, type Voice } from "./pull.ts";
+import { keyOf, startResident, type Ear, type Ready, type Resident, type TaskRequest } from "./resident.ts";
 import { bufferedResponse, streamedResponse, type LambdaResponse } from "./response.ts";
 import { spill } from "./spill.ts";
 
@@ -41,6 +42,7 @@ const everything = 2 ** 31;
 const streamedBytesMax = 120 * 2 ** 20;
 
 type Bounds = ReturnType<typeof boundsOf>;
+type WorkRequest = Exclude<TaskRequest, { kind: "pull" }>;
 
 /** Created when the process starts: what it costs is the cold start's. */
 export function createLambdaHandler(): LambdaHandler {
@@ -96,19 +98,24 @@ export function createLambdaHandler(): LambdaHandler {
       await delay(request.holdMs);
       return null;
     }
+    if (request.kind === "pull") {
+      const { beginWithinMs } = boundsOf({ beginWithinMs: Infinity }, context);
+      return serveDialed({ request, response, artifacts, drainAtMs: performance.now() + beginWithinMs, prepare: (voice, bring) => prepare(request, voice, bring) });
+    }
     const beats = setInterval(() => void response.write(heartbeatOf(process.cpuUsage())), request.configure.heartbeatMs);
-    let ready: Resident | null;
+    let ready: Ready | null;
     try {
-      ready = await prepare(request, response);
+      ready = await prepare(request, response, null);
     } finally {
       clearInterval(beats);
     }
-    if (ready === null || request.kind === "warm") return null;
-    return work(request, ready, boundsOf(request, context), response);
+    if (ready === null) return null;
+    await response.write(ready.configured);
+    return request.kind === "warm" ? null : work(request, ready.resident, boundsOf(request, context), response);
   }
 
-  /** The Task Manager with this task; null: there is none, and the response says why. */
-  async function prepare(request: TaskRequest, response: LambdaResponse): Promise<Resident | null> {
+  /** The Task Manager with this task; null: there is none, and the voice has said why. */
+  async function prepare(request: TaskRequest, voice: Voice, bring: Bring | null): Promise<Ready | null> {
     if (resident !== undefined && resident.key !== keyOf(request)) {
       await resident.close();
       resident = undefined;
@@ -116,14 +123,23 @@ export function createLambdaHandler(): LambdaHandler {
     try {
       await artifacts.receive(request.artifacts);
     } catch (error) {
-      await response.write({ kind: "refused", code: "ARTIFACT_FAILED", field: "backend.stagingBucket", message: error instanceof Error ? error.message : String(error) });
+      await voice.write(notReceived(error, "backend.stagingBucket"));
       return null;
     }
     resident ??= startResident({ request, artifacts, machine });
-    resident.listen({ hear: (message) => response.write(message), idle: () => undefined, exit: (code) => process.exit(code) });
-    const answer = await resident.configure();
-    await response.write(answer);
-    if (answer.kind === "configured") return resident;
+    resident.listen({ hear: (message) => voice.write(message), idle: () => undefined, exit: (code) => process.exit(code) });
+    let answer = await resident.configure();
+    if (answer.kind === "need" && bring !== null) {
+      try {
+        await Promise.all([bring(answer.artifacts), voice.write(answer)]);
+      } catch (error) {
+        await voice.write(notReceived(error, "backend.pull"));
+        return null;
+      }
+      answer = await resident.configure();
+    }
+    if (answer.kind === "configured") return { resident, configured: answer };
+    await voice.write(answer);
     resident.listen(null);
     if (answer.kind === "refused") {
       await resident.close();
@@ -150,7 +166,7 @@ function isBuffered(event: unknown): boolean {
 }
 
 /** Works until all that was assigned is reported or returned. Null: it stays; else the exit code that it leaves with. */
-async function work(request: TaskRequest, resident: Resident, bounds: Bounds, response: LambdaResponse): Promise<number | null> {
+async function work(request: WorkRequest, resident: Resident, bounds: Bounds, response: LambdaResponse): Promise<number | null> {
   const { buffered, assigns } = request;
   const cpuBefore = process.cpuUsage();
   const bytesMax = buffered === null ? streamedBytesMax : buffered.spill === null ? buffered.bytesMax : Infinity;
@@ -175,7 +191,7 @@ async function work(request: TaskRequest, resident: Resident, bounds: Bounds, re
   return leaving;
 }
 
-function boundsOf({ beginWithinMs }: TaskRequest, context: LambdaContext) {
+function boundsOf({ beginWithinMs }: { readonly beginWithinMs: number }, context: LambdaContext) {
   const remainingMs = context.getRemainingTimeInMillis();
   const marginMs = Math.min(marginMsMax, Math.max(marginMsMin, remainingMs * marginShare));
   return { beginWithinMs: Math.max(0, Math.min(beginWithinMs, remainingMs - marginMs)) };
@@ -192,6 +208,10 @@ function hereAndNow(message: TaskManagerMessage, cpuBefore: NodeJS.CpuUsage, isF
 
 function heartbeatOf({ user, system }: NodeJS.CpuUsage): TaskManagerMessage {
   return { kind: "heartbeat", held: [], rssMb: process.memoryUsage.rss() / 1e6, cpuMs: (user + system) / 1000, queues: {} };
+}
+
+function notReceived(error: unknown, field: string): TaskManagerMessage {
+  return { kind: "refused", code: "ARTIFACT_FAILED", field, message: error instanceof Error ? error.message : String(error) };
 }
 
 function parsed(event: unknown): LambdaRequest | null {

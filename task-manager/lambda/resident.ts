@@ -14,7 +14,7 @@ type Answer = Extract<TaskManagerMessage, { kind: "need" | "configured" | "refus
 export interface Ear {
   hear(message: TaskManagerMessage): Promise<void>;
   /** All that it held was reported or returned. */
-  idle(): void;
+  idle(message: Extract<TaskManagerMessage, { kind: "idle" }>): void;
   /** It wants its process to end. */
   exit(code: number): void;
 }
@@ -31,6 +31,12 @@ export interface Resident {
   /** It was frozen for a while. */
   thawed(): void;
   close(): Promise<void>;
+}
+
+/** One that has loaded its task. */
+export interface Ready {
+  readonly resident: Resident;
+  readonly configured: Extract<TaskManagerMessage, { kind: "configured" }>;
 }
 
 /** Whose faults strike which items follows from the id, and the id is the slot's. */
@@ -68,7 +74,7 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
       case "refused":
         return answer(message);
       case "idle":
-        return ear?.idle();
+        return ear?.idle(message);
       default:
         return ear?.hear(message);
     }

@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { formatPlan, planJson } from "../../orchestrator/jobs/plan.ts";
 import { jobForRecord } from "../../orchestrator/jobs/record.ts";
 import { taskManagerEnvironment } from "../../orchestrator/jobs/references.ts";
-import type { ResolvedFunctionTask, ResolvedInferenceTask } from "../../orchestrator/jobs/types.ts";
+import type { LambdaBackend } from "../../orchestrator/jobs/schema.ts";
+import type { LambdaSpec, ResolvedFunctionTask, ResolvedInferenceTask } from "../../orchestrator/jobs/types.ts";
 import { directoryWith, resolve, smallJob } from "./jobs-fixture.ts";
 
 const functionJob = { input: [1, 2], task: { kind: "function", module: "mine.mjs" } };
@@ -314,6 +315,8 @@ test.each([
   { ...remoteJob, backend: "lambda" },
   { ...remoteJob, backend: { kind: "lambda", region: "eu-central-1", stagingBucket: "s3://b/p/", memoryStepUpMb: 3538, keepWarm: { taskManagers: 3 }, splitSeconds: 30 }, taskManagers: 500 },
   { ...remoteJob, backend: "lambda", resources: { coresPerWorker: 2 } },
+  { ...remoteJob, backend: { kind: "lambda", pull: true } },
+  { ...remoteJob, backend: { kind: "lambda", pull: { address: "10.0.0.7", port: 7443 } } },
   { ...functionJob, backend: { kind: "lambda", buffered: true, forceColdStart: true, sharedFilesystem: true } },
 ])("the record of a job, resolved again elsewhere, is the same job: %j", async (written) => {
   const { job } = await resolve(written, { items: 100 });
@@ -326,7 +329,7 @@ describe("backend lambda", () => {
     const { job, provenance } = await resolve({ ...remoteJob, backend: "lambda" });
     expect(job.backend).toEqual({
       kind: "lambda", functionName: "splitrun", qualifier: "live", region: null, stagingBucket: null, memoryStepUpMb: null, buffered: false,
-      keepWarm: null, forceColdStart: false, splitSeconds: 60, sharedFilesystem: false, coresByMemory: true,
+      keepWarm: null, forceColdStart: false, splitSeconds: 60, sharedFilesystem: false, pull: null, coresByMemory: true,
     });
     expect(job.taskManagers).toBe(100);
     const lines = formatPlan(job, provenance).split("\n");
@@ -340,6 +343,16 @@ describe("backend lambda", () => {
     expect(await coresByMemory({ task: { ...smallJob.task, infer: { batch: 4 } } })).toBe(true);
     expect(await coresByMemory({ task: { ...smallJob.task, infer: { sessions: 1 } } })).toBe(false);
     expect(await coresByMemory({ resources: { coresPerWorker: 2 } })).toBe(false);
+  });
+
+  test("listens where it is told to, and only then", async () => {
+    const pull = async (given: LambdaBackend["pull"]) => ((await resolve({ ...remoteJob, backend: { kind: "lambda", pull: given ?? null } })).job.backend as LambdaSpec).pull;
+    expect(await pull(false)).toBeNull();
+    expect(await pull(null)).toBeNull();
+    expect(await pull(true)).toEqual({ address: null, host: null, port: 0 });
+    expect(await pull({ address: "fd00::1", host: "::", port: 7443 })).toEqual({ address: "fd00::1", host: "::", port: 7443 });
+    await expect(pull({ address: "http://10.0.0.7" })).rejects.toThrow(/backend\.pull\.address: "http:\/\/10\.0\.0\.7" is not allowed; allowed: an IP address or a host name/);
+    await expect(resolve({ ...remoteJob, backend: { kind: "lambda", pull: true, memoryStepUpMb: 3538 } })).rejects.toThrow("backend.memoryStepUpMb: 3538 is not allowed; allowed: null with backend.pull; leave one of them out");
   });
 
   test("refuses what it does not have by name", async () => {

@@ -66,7 +66,7 @@ export function placeOf(stagingBucket: string): S3Place {
   return { ...place, key: place.key === "" || place.key.endsWith("/") ? place.key : `${place.key}/` };
 }
 
-function artifactsOf(task: TaskSpec): readonly Artifact[] {
+export function artifactsOf(task: TaskSpec): readonly Artifact[] {
   switch (task.kind) {
     case "inference":
       return [task.model];

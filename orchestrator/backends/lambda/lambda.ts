@@ -65,19 +65,20 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
     streams: true,
   };
   const slots = new Map<LaunchedTaskManager, Slot>();
+  const pull = settings.pull === null ? null : await (await import("./pull.ts")).openPull(settings.pull, parts, process.env);
   const crowded = () => new LaunchError(`Lambda takes ${gate.max} invocations at once now, and there are ${slots.size} Task Managers`, { reason: "throttled" });
   const stopKeepingWarm = settings.keepWarm === null ? null : keepWarm({ target, invoker, meter, ...settings.keepWarm, busy: () => gate.inFlight });
 
   return {
     name: "lambda",
-    supports: { prefetch: false, reclaim: false, cancel: false },
+    supports: pull === null ? { prefetch: false, reclaim: false, cancel: false } : { prefetch: true, reclaim: true, cancel: true },
     meter: { ...meter, reports: (asked) => billedReports({ region: settings.region, logGroups: logGroupsOf(settings) }, asked) },
     taskManagersMax,
 
     async launch(spec) {
       // One more would only wait for those that are there.
       if (slots.size >= gate.max) throw crowded();
-      const slot = startSlot(spec, parts);
+      const slot = pull === null ? startSlot(spec, parts) : pull.startSlot(spec);
       slots.set(slot, slot);
       void slot.exited.then(() => slots.delete(slot));
       return slot;
@@ -91,6 +92,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
     async close() {
       for (const slot of [...slots.values()]) slot.abandon();
       stopKeepingWarm?.();
+      await pull?.close();
       client.destroy();
       s3?.close();
     },

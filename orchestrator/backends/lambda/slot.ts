@@ -18,21 +18,22 @@ const inputBytesMax = 1_200_000;
 /** Of a buffered answer, which has 6 MB at most: what is begun by then still has room. */
 const bufferedBytesMax = 4_000_000;
 /** A cold start may take so long, init and model, before the function says a word. */
-const startMs = 60_000;
+export const startMs = 60_000;
 /** Heartbeats that a stream may miss; its TCP connection may have stalled for a moment. */
-const heartbeatsMissedMax = 10;
-const silentMsMin = 20_000;
+export const heartbeatsMissedMax = 10;
+export const silentMsMin = 20_000;
 /** Refusals of what did not run are sat out for so long: in all, until a launch is one of too many; until work goes elsewhere. */
 const launchPatienceMs = 45_000;
 const networkPatienceMs = 10_000;
 const workPatienceMs = 300_000;
 const needsMax = 2;
-const grantsMax = 4_096;
+export const grantsMax = 4_096;
 
 type Configure = Extract<OrchestratorMessage, { kind: "configure" }>;
 type Assign = Extract<OrchestratorMessage, { kind: "assign" }>;
+type Began = Extract<LambdaMessage, { kind: "invocation-began" }>;
 type Heartbeat = Extract<TaskManagerMessage, { kind: "heartbeat" }>;
-type TaskRequest = Exclude<LambdaRequest, { kind: "ping" }>;
+type TaskRequest = Extract<LambdaRequest, { kind: "warm" | "work" }>;
 
 /** What all slots of a backend share. */
 export interface SlotParts {
@@ -55,7 +56,7 @@ export interface Slot extends LaunchedTaskManager {
 }
 
 /** How an exchange with the function ended. */
-type Exchange =
+export type Exchange =
   | { readonly kind: "done" }
   | { readonly kind: "lost"; readonly exit: ExitInfo; readonly outOfMemory: boolean; readonly byFunction: boolean };
 
@@ -417,6 +418,7 @@ class InvocationSlot implements Slot {
       case "idle":
       case "bye":
       case "invocation-began":
+      case "drains":
       case "spilled":
         return;
     }
@@ -481,19 +483,24 @@ class InvocationSlot implements Slot {
     // Warm ones take turns: a line for each change among them would be one an invocation.
     if (end.kind === "answered" && this.#isNoted && began?.cold !== true) return;
     this.#isNoted = true;
-    const where = `${new Date().toISOString()} ${target.functionName} request ${end.requestId ?? "unknown"}${began === null ? "" : ` in ${began.environment}${began.cold ? " (cold start)" : ""}`}`;
-    const what = end.kind === "answered" ? "answered" : end.failure.message;
-    const tail = end.kind === "failed" && end.log !== null ? `\n${end.log.trimEnd()}` : "";
     // A full disk is the journal's to report.
-    void appendFile(this.#logPath, `${where}: ${what}${tail}\n`, { mode: 0o600 }).catch(() => undefined);
+    void appendFile(this.#logPath, noteOf(target, end, began), { mode: 0o600 }).catch(() => undefined);
   }
 }
 
-type Round = Exchange | { readonly kind: "needs" } | { readonly kind: "not-now"; readonly failure: LambdaFailure };
+/** Where in Lambda's log to look, as a line, and the end of that log where something went wrong. */
+export function noteOf(target: InvocationTarget, end: InvocationEnd, began: Began | null): string {
+  const where = `${new Date().toISOString()} ${target.functionName} request ${end.requestId ?? "unknown"}${began === null ? "" : ` in ${began.environment}${began.cold ? " (cold start)" : ""}`}`;
+  const what = end.kind === "answered" ? "answered" : end.failure.message;
+  const tail = end.kind === "failed" && end.log !== null ? `\n${end.log.trimEnd()}` : "";
+  return `${where}: ${what}${tail}\n`;
+}
+
+export type Round = Exchange | { readonly kind: "needs" } | { readonly kind: "not-now"; readonly failure: LambdaFailure };
 
 /** What an invocation said of itself. */
 class Heard {
-  began: Extract<LambdaMessage, { kind: "invocation-began" }> | null = null;
+  began: Began | null = null;
   ended: Extract<LambdaMessage, { kind: "invocation-ended" }> | null = null;
   refused: Extract<TaskManagerMessage, { kind: "refused" }> | null = null;
   needed: readonly string[] = [];
@@ -545,11 +552,11 @@ class LeftOver {
   }
 }
 
-function lost(exit: Partial<ExitInfo>, more: { readonly outOfMemory: boolean; readonly byFunction: boolean } = { outOfMemory: false, byFunction: false }): Exchange {
+export function lost(exit: Partial<ExitInfo>, more: { readonly outOfMemory: boolean; readonly byFunction: boolean } = { outOfMemory: false, byFunction: false }): Exchange {
   return { kind: "lost", exit: { exitCode: null, signal: null, ...exit }, ...more };
 }
 
-function lostBy(end: Extract<InvocationEnd, { failure: unknown }>, warm: boolean): Exchange {
+export function lostBy(end: Extract<InvocationEnd, { failure: unknown }>, warm: boolean): Exchange {
   if (end.kind !== "failed") {
     // It may run: whoever starts it anew is refused if that cannot work.
     const { failure } = end;
@@ -562,21 +569,21 @@ function lostBy(end: Extract<InvocationEnd, { failure: unknown }>, warm: boolean
   return lost({ exitCode, signal, message, ...refusal }, more);
 }
 
-function unexpected(error: unknown): Round {
+export function unexpected(error: unknown): Round {
   if (error instanceof LaunchError) return lost({ message: error.message, refusal: error });
   if (error instanceof SplitrunError) return lost({ message: error.message, refusal: error });
   return lost({ message: error instanceof Error ? error.message : String(error) });
 }
 
-function refusalOf(failure: LambdaFailure): SplitrunError {
+export function refusalOf(failure: LambdaFailure): SplitrunError {
   return new SplitrunError(`backend lambda: ${withWayOut(failure)}`, { code: failure.code, field: "backend" });
 }
 
-function withWayOut({ message, wayOut }: LambdaFailure): string {
+export function withWayOut({ message, wayOut }: LambdaFailure): string {
   return wayOut === null ? message : `${message}; ${wayOut}`;
 }
 
-function patienceMs(kind: TaskRequest["kind"], { code }: LambdaFailure): number {
+export function patienceMs(kind: LambdaRequest["kind"], { code }: LambdaFailure): number {
   if (kind === "work") return workPatienceMs;
   return code === "LAMBDA_UNREACHABLE" ? networkPatienceMs : launchPatienceMs;
 }
@@ -586,13 +593,13 @@ function beginWithinMsOf({ beginWithinMs, assigns, kind }: TaskRequest): number 
   return assigns.reduce((longest, { endWithinMs }) => Math.max(longest, Math.min(endWithinMs ?? Infinity, beginWithinMs)), 0);
 }
 
-function countOf(ranges: readonly number[]): number {
+export function countOf(ranges: readonly number[]): number {
   let count = 0;
   for (let at = 0; at < ranges.length; at += 2) count += (ranges[at + 1] ?? 0) - (ranges[at] ?? 0);
   return count;
 }
 
-function indexesOf(ranges: readonly number[]): number[] {
+export function indexesOf(ranges: readonly number[]): number[] {
   const indexes: number[] = [];
   for (let at = 0; at < ranges.length; at += 2) for (let index = ranges[at] ?? 0; index < (ranges[at + 1] ?? 0); index++) indexes.push(index);
   return indexes;

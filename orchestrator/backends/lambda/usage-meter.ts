@@ -20,23 +20,24 @@ export interface MeteredInvocation {
 }
 
 export interface UsageMeter extends Meter {
-  start(about: { readonly taskManager: string | null; readonly functionName: string; readonly beginWithinMs: number }): MeteredInvocation;
+  /** `beginWithinMs`: nothing is begun after that; null: it ends when it is told to. */
+  start(about: { readonly taskManager: string | null; readonly functionName: string; readonly beginWithinMs: number | null }): MeteredInvocation;
 }
 
 /** What invocations cost in time: as Lambda reports it where the report came along, else by what was seen of them. */
 export function createUsageMeter({ region, splitMs, now }: { readonly region: string; readonly splitMs: number; readonly now: () => number }): UsageMeter {
   const listeners: ((usage: Usage) => void)[] = [];
-  const running = new Set<UsageInFlight>();
+  const running = new Set<() => UsageInFlight>();
   const factsByFunction = new Map<string, Facts>();
 
   return {
     longestMs: splitMs + endMs,
     onUsage: (listener) => void listeners.push(listener),
-    inFlight: () => [...running],
+    inFlight: () => [...running].map((inFlight) => inFlight()),
     start({ taskManager, functionName, beginWithinMs }) {
       const startedMs = now();
-      const inFlightOf = (remainingMs: number): UsageInFlight => ({
-        taskManager, startedMs, notAfterMs: startedMs + Math.min(remainingMs, beginWithinMs + endMs), ...(factsByFunction.get(functionName) ?? { ...factsUnknown, region }),
+      const inFlightOf = (remainingMs: number) => (): UsageInFlight => ({
+        taskManager, startedMs, notAfterMs: Math.min(startedMs + remainingMs, (beginWithinMs === null ? now() : startedMs + beginWithinMs) + endMs), ...(factsByFunction.get(functionName) ?? { ...factsUnknown, region }),
       });
       let inFlight = inFlightOf(Infinity);
       let began: Began | null = null;
@@ -57,9 +58,9 @@ export function createUsageMeter({ region, splitMs, now }: { readonly region: st
           if (!ran) return;
           const report = log === null ? null : parseReport(log);
           const initMs = report?.initMs ?? began?.initMs ?? null;
-          const untilMs = abandoned ? inFlight.notAfterMs : now();
+          const untilMs = abandoned ? inFlight().notAfterMs : now();
           const seenMs = ended === null ? untilMs - startedMs : ended.durationMs + (initMs ?? 0);
-          const { memoryMb, ephemeralMb, architecture, region: where } = inFlight;
+          const { memoryMb, ephemeralMb, architecture, region: where } = inFlight();
           const usage: Usage = {
             taskManager, requestId, invocations: 1, billedMs: report?.billedMs ?? Math.ceil(seenMs), memoryMb: report?.memoryMb ?? memoryMb, ephemeralMb,
             architecture, region: where, initMs, maxMemoryMb: report?.maxMemoryMb ?? (ended === null ? null : Math.ceil((ended.rssMb * 1e6) / 2 ** 20)),

@@ -14,7 +14,7 @@ import { ricInstalled, startLambdaEmulator, type LambdaEmulator, type LambdaEmul
 
 export const lambdaDefaults: LambdaSpec = {
   kind: "lambda", functionName: "splitrun", qualifier: "live", region: null, stagingBucket: null, memoryStepUpMb: null, buffered: false,
-  keepWarm: null, forceColdStart: false, splitSeconds: 60, sharedFilesystem: false, coresByMemory: false,
+  keepWarm: null, forceColdStart: false, splitSeconds: 60, sharedFilesystem: false, pull: null, coresByMemory: false,
 };
 
 /** An emulator that the tests of a file share, and that the SDK of this process talks to. */

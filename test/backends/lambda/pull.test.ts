@@ -1,0 +1,200 @@
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { once } from "node:events";
+import path from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import type { LambdaSpec } from "../../../orchestrator/jobs/types.ts";
+import type { Usage } from "../../../orchestrator/backends/types.ts";
+import type { TaskManagerMessage } from "../../../task-manager/protocol.ts";
+import { functionTask, temporaryFolder } from "../../support/function-task.ts";
+import { backendContract } from "../contract.ts";
+import { backendWith, emulated, runFunction } from "./support.ts";
+
+const loopback = { address: "127.0.0.1", host: null, port: 0 };
+const pulling = { kind: "lambda", pull: { address: "127.0.0.1" } } as const;
+const emulator = emulated({}, [{}, { name: "short", timeoutSeconds: 4 }]);
+
+backendContract("lambda, dialed by its functions,", () => backendWith({ pull: loopback }));
+
+const numbers = Array.from({ length: 120 }, (_, at) => at);
+const doubled = (ms: number) => `export default async (item) => { await new Promise((r) => setTimeout(r, ${ms})); return item * 2; };`;
+const isPull = (payload: Buffer) => payload.includes('"kind":"pull"');
+
+function indexesOf(ranges: readonly number[]): number[] {
+  return numbers.filter((index) => ranges.some((start, at) => at % 2 === 0 && index >= start && index < (ranges[at + 1] ?? 0)));
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+function working(): readonly (number | null)[] {
+  return emulator.lambda.environments.filter(({ state }) => state === "running").map(({ pid }) => pid);
+}
+
+function expectDoubled(lines: Awaited<ReturnType<typeof runFunction>>["lines"]): void {
+  expect(lines.map(({ output }) => output)).toEqual(numbers.map((item) => item * 2));
+}
+
+describe("a job whose functions dial in", () => {
+  test("does every item once, in one invocation for each Task Manager, whose token is in no log", async () => {
+    const folder = await temporaryFolder(onTestFinished);
+    const tokens: string[] = [];
+    emulator.lambda.faults.push({ kind: "throttle", when: (payload) => {
+      tokens.push(/"token":"([^"]+)"/.exec(String(payload))?.[1] ?? "");
+      return false;
+    } });
+    const before = emulator.lambda.invocations.length;
+    const { result, lines } = await runFunction(folder, doubled(2), numbers, { backend: pulling });
+    expectDoubled(lines);
+    expect(new Set(lines.map(({ attempts }) => attempts))).toEqual(new Set([1]));
+    await until(() => emulator.lambda.invocations.length >= before + tokens.length);
+    expect(emulator.lambda.invocations.slice(before).every(({ streamed }) => streamed)).toBe(true);
+    expect(tokens.length).toBeLessThanOrEqual(3);
+    const logged = emulator.lambda.logMessages("/aws/lambda/splitrun").join("\n") + JSON.stringify(result);
+    expect(tokens.filter((token) => token === "" || logged.includes(token))).toEqual([]);
+  });
+
+  test("redoes what was lost when an environment is killed", async () => {
+    const kill = emulator.lambda.faults.push({ kind: "kill", afterMs: 600, when: isPull });
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), doubled(20), numbers, { backend: pulling });
+    expectDoubled(lines);
+    expect(kill.taken).toBe(1);
+    expect(result.counts).toMatchObject({ succeeded: 120, failed: 0 });
+  });
+
+  test("redoes what was lost when a connection is cut, and the function that lost it does not go on", async () => {
+    const proxy = await startProxy();
+    const backend = { kind: "lambda", pull: { address: "127.0.0.2", host: "127.0.0.1", port: proxy.port } } as const;
+    const before = emulator.lambda.invocations.length;
+    const running = runFunction(await temporaryFolder(onTestFinished), doubled(20), numbers, { backend, taskManagers: 2 });
+    await until(() => proxy.bytes > 20_000);
+    const pids = working();
+    proxy.cut();
+    const { lines } = await running;
+    expectDoubled(lines);
+    expect(pids.length).toBeGreaterThan(0);
+    await until(() => !emulator.lambda.environments.some(({ pid }) => pids.includes(pid)));
+    expect(emulator.lambda.invocations.length - before).toBeGreaterThan(2);
+  });
+
+  test("goes on in a new invocation when the time of one comes to its end, and nothing is lost or tried twice", async () => {
+    const before = emulator.lambda.invocations.length;
+    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), doubled(50), numbers, {
+      backend: { ...pulling, functionName: "short" }, taskManagers: 1, task: { kind: "function", module: "function.mjs", threads: 1, concurrency: 1 },
+    });
+    expectDoubled(lines);
+    expect(new Set(lines.map(({ attempts }) => attempts))).toEqual(new Set([1]));
+    expect(result.counts).toMatchObject({ retried: 0 });
+    const invocations = emulator.lambda.invocations.slice(before);
+    expect(invocations.length).toBeGreaterThan(1);
+    expect(invocations.filter(({ error }) => error !== null)).toEqual([]);
+  });
+
+  test("sends a module of any size over the connection, where requests could not hold it", async () => {
+    const source = `const weight = "${"x".repeat(4_000_000)}"; export default (item) => item + weight.length;`;
+    const { lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers, { backend: pulling, taskManagers: 2 });
+    expect(lines[7]?.output).toBe(4_000_007);
+  });
+
+  test("works where responses cannot be streamed", async () => {
+    const { lines } = await runFunction(await temporaryFolder(onTestFinished), doubled(1), numbers, { backend: { ...pulling, buffered: true } });
+    expectDoubled(lines);
+  });
+});
+
+async function launched(source: string, changes: Partial<LambdaSpec> = {}) {
+  const backend = await backendWith({ pull: loopback, ...changes });
+  onTestFinished(() => backend.close());
+  const { task, artifacts } = await functionTask(await temporaryFolder(onTestFinished), source);
+  const usages: Usage[] = [];
+  backend.meter?.onUsage((usage) => usages.push(usage));
+  const { channel, exited } = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts });
+  const heard: TaskManagerMessage[] = [];
+  channel.onMessage((message) => heard.push(message));
+  void channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs: 100, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });
+  return { backend, channel, exited, heard, usages };
+}
+
+test("what is handed out while an invocation comes to its end waits for the next one, and does not go to and fro", async () => {
+  const { channel, heard, usages } = await launched(doubled(100), { functionName: "short" });
+  await until(() => heard.some(({ kind }) => kind === "configured"));
+  let assignment = 0;
+  const assign = (items: readonly number[]) => void channel.send({ kind: "assign", assignment: ++assignment, items: [...items], inputs: indexesOf(items), endWithinMs: null, reversed: false });
+  channel.onMessage((message) => {
+    if (message.kind === "returned") assign(message.items);
+  });
+  assign([0, 45]);
+  await until(() => heard.at(-1)?.kind === "idle");
+  const ends = heard.filter(({ kind }) => kind === "returned");
+  expect(ends.length).toBeGreaterThan(0);
+  expect(ends.length).toBeLessThanOrEqual(usages.length + 1);
+  const results = heard.flatMap((message) => (message.kind === "items" ? message.results.map(({ index }) => index) : []));
+  expect(results.sort((a, b) => a - b)).toEqual(indexesOf([0, 45]));
+});
+
+test("with nothing to do an invocation ends, and work starts the next; neither is wasted", async () => {
+  const { backend, channel, exited, heard, usages } = await launched(doubled(1));
+  await until(() => usages.length === 1);
+  expect(heard.map(({ kind }) => kind)).toContain("configured");
+  const silentSince = heard.length;
+  await until(() => heard.length > silentSince + 2);
+  expect(heard.at(-1)).toMatchObject({ kind: "heartbeat", held: [] });
+  expect(backend.meter?.inFlight()).toEqual([]);
+  void channel.send({ kind: "assign", assignment: 1, items: [0, 2], inputs: [1, 2], endWithinMs: null, reversed: false });
+  await until(() => heard.at(-1)?.kind === "idle");
+  void channel.send({ kind: "stop", how: "drain" });
+  expect(await exited).toEqual({ exitCode: 0, signal: null });
+  await until(() => usages.length === 2);
+  expect(usages).toMatchObject([{ source: "report", wasted: false, taskManager: "tm-1" }, { source: "report", wasted: false, taskManager: "tm-1" }]);
+  expect(heard.filter(({ kind }) => kind === "configured" || kind === "hello")).toHaveLength(2);
+});
+
+describe("where functions cannot reach this machine", () => {
+  test("a function that does not get through says so, with the way out", async () => {
+    const folder = await temporaryFolder(onTestFinished);
+    const running = runFunction(folder, doubled(1), numbers, { backend: { kind: "lambda", pull: { address: "127.0.0.3", host: "127.0.0.1" } } });
+    await expect(running).rejects.toMatchObject({
+      code: "LAMBDA_PULL",
+      message: expect.stringMatching(/^backend\.pull: the function splitrun did not dial in: from the function, 127\.0\.0\.3:\d+ could not be connected to \(ECONNREFUSED\); .*security group .*TCP port \d+ /) as string,
+    });
+    await expect(import("node:fs/promises").then(({ access }) => access(path.join(folder, "out", "results.jsonl")))).rejects.toThrow();
+  });
+
+  test("without an address, elsewhere than on EC2, nothing starts", async () => {
+    await expect(backendWith({ pull: { address: null, host: null, port: 0 } })).rejects.toMatchObject({ code: "LAMBDA_PULL", field: "backend.pull.address" });
+    await expect(backendWith({ pull: { address: "192.0.2.1", host: null, port: 0 } })).rejects.toMatchObject({ code: "LAMBDA_PULL", message: expect.stringContaining("backend.pull.host") as string });
+  });
+});
+
+/** Between functions at 127.0.0.2 and the same port at 127.0.0.1. */
+async function startProxy(): Promise<{ readonly port: number; readonly bytes: number; cut(): number }> {
+  const sockets = new Set<Socket>();
+  let bytes = 0;
+  const server = createServer((from) => {
+    const to = connect((server.address() as AddressInfo).port, "127.0.0.1");
+    for (const [one, other] of [[from, to], [to, from]] as const) {
+      sockets.add(one);
+      one.on("error", () => undefined).on("close", () => {
+        sockets.delete(one);
+        other.destroy();
+      });
+      one.on("data", (chunk) => {
+        bytes += chunk.length;
+        other.write(chunk);
+      });
+    }
+  }).listen(0, "127.0.0.2");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  return {
+    port: (server.address() as AddressInfo).port,
+    get bytes() {
+      return bytes;
+    },
+    cut() {
+      const { size } = sockets;
+      for (const socket of sockets) socket.destroy();
+      return size;
+    },
+  };
+}
