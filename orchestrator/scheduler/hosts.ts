@@ -170,7 +170,11 @@ export class Hosts {
     const host = this.#busy.get(number);
     if (host === undefined) return true;
     if (host.state === "blocked") return false;
-    if (host.state === "paced") return mayPass(host.pace, nowMs);
+    if (host.state === "paced") {
+      const passes = mayPass(host.pace, nowMs);
+      if (passes) this.#wakeFor(number, host, nowMs);
+      return passes;
+    }
     if (host.probe === null) {
       host.probe = index;
       // Waited for from now on, however long it takes.
@@ -191,9 +195,8 @@ export class Hosts {
   #letThrough({ pace, waiting }: BusyHost, nowMs: number): void {
     if (pace === null) return;
     refill(pace, nowMs);
-    const passesMax = Math.max(1, (pace.itemsPerSecond * passesKeptMs) / 1000);
     for (;;) {
-      const count = Math.floor(Math.min(pace.tokens, passesMax - pace.passes));
+      const count = Math.floor(Math.min(pace.tokens, passesMaxOf(pace) - pace.passes));
       const group = count < 1 ? null : waiting.take(count, Infinity);
       if (group === null) return;
       pace.tokens -= group.count;
@@ -269,8 +272,15 @@ function mayPass(pace: Pace | null, nowMs: number): boolean {
   return true;
 }
 
+/** Let through and not asked for yet, at most. */
+function passesMaxOf({ itemsPerSecond }: Pace): number {
+  return Math.max(1, (itemsPerSecond * passesKeptMs) / 1000);
+}
+
 function nextPassMs(pace: Pace | null): number {
   if (pace === null) return 0;
+  // Whoever makes use of one asks again.
+  if (passesMaxOf(pace) - pace.passes < 1) return Infinity;
   return Math.ceil(Math.max(paceEveryMs, ((1 - pace.tokens) / pace.itemsPerSecond) * 1000));
 }
 

@@ -161,6 +161,19 @@ describe("a host of which it is known how much it bears", () => {
     expect(only("assign", scheduler.waitUntil(31_000))).toMatchObject([{ id: 2 }]);
   });
 
+  test("is looked at no more once all that may pass is let through, and nobody takes it, until somebody does", () => {
+    const scheduler = waitingForHost();
+    scheduler.step(paced(7, 1));
+    scheduler.step(lost(1));
+    let wakes = 0;
+    for (; scheduler.wakeAtMs !== null && scheduler.wakeAtMs < 200_000; wakes++) scheduler.wake();
+    expect(wakes).toBeLessThan(30);
+    const next = scheduler.step(joined(2), 200_000);
+    expect(only("assign", next)).toHaveLength(1);
+    const [{ items = [], assignment = 0 } = {}] = only("assign", next);
+    expect(only("assign", [...scheduler.step(ended(2, assignment, items[0] ?? 0, items.at(-1) ?? 0)), ...scheduler.waitUntil(202_000)])).not.toEqual([]);
+  });
+
   test("holds back items that were never handed out, too", () => {
     const scheduler = startedScheduler({ items: 8, taskManagers: 1, hosts: [0, 0, 0, 0, 7, 7, 7, 7], plan });
     scheduler.step(paced(7, 1));
