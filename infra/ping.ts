@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { InvokeCommand } from "@aws-sdk/client-lambda";
 import type { LambdaClient } from "@aws-sdk/client-lambda";
-import { z } from "zod";
 import { classify, functionFailure, lambdaError } from "../orchestrator/backends/lambda/client.ts";
 import { parseReport } from "../orchestrator/backends/lambda/report.ts";
 import { SplitrunError } from "../orchestrator/errors.ts";
-import { protocolVersion } from "../task-manager/protocol.ts";
+import { invocationBegan, protocolVersion } from "../task-manager/protocol.ts";
 
 /** How a function answered. */
 export interface Ping {
@@ -31,16 +30,7 @@ export interface Ping {
 }
 
 /** The first line of every answer; of an older or newer function, too. */
-const began = z.object({
-  kind: z.literal("invocation-began"),
-  protocol: z.number(),
-  environment: z.string(),
-  cold: z.boolean(),
-  initMs: z.number().nullable(),
-  memoryMb: z.number(),
-  functionVersion: z.string(),
-  versions: z.record(z.string(), z.string()),
-});
+const began = invocationBegan.pick({ kind: true, protocol: true, environment: true, cold: true, initMs: true, memoryMb: true, functionVersion: true, versions: true });
 
 /** A function that has just been made or changed may need a moment. */
 const readyMsMax = 60_000;

@@ -449,26 +449,28 @@ export const lambdaRequest = z.discriminatedUnion("kind", [
 ]);
 export type LambdaRequest = z.infer<typeof lambdaRequest>;
 
+/** The first line of a response. */
+export const invocationBegan = z.object({
+  kind: z.literal("invocation-began"),
+  protocol: z.number(),
+  /** Names the environment, as its log stream does. */
+  environment: z.string(),
+  cold: z.boolean(),
+  /** From the start of the process to its handler; null: not a cold start. */
+  initMs: z.number().nullable(),
+  memoryMb: z.number(),
+  ephemeralMb: z.number(),
+  architecture: z.enum(["x86_64", "arm64"]),
+  region: z.string(),
+  functionVersion: z.string(),
+  /** Until the function's time-out. */
+  remainingMs: z.number(),
+  versions: z.record(z.string(), z.string()),
+});
+
 /** What Lambda's response has beside a Task Manager's messages. */
 const lambdaMessage = z.discriminatedUnion("kind", [
-  /** The first line. */
-  z.object({
-    kind: z.literal("invocation-began"),
-    protocol: z.number(),
-    /** Names the environment, as its log stream does. */
-    environment: z.string(),
-    cold: z.boolean(),
-    /** From the start of the process to its handler; null: not a cold start. */
-    initMs: z.number().nullable(),
-    memoryMb: z.number(),
-    ephemeralMb: z.number(),
-    architecture: z.enum(["x86_64", "arm64"]),
-    region: z.string(),
-    functionVersion: z.string(),
-    /** Until the function's time-out. */
-    remainingMs: z.number(),
-    versions: z.record(z.string(), z.string()),
-  }),
+  invocationBegan,
   /** To whom it has dialed: what is assigned from now on is given back, since the invocation ends soon. */
   z.object({ kind: z.literal("drains") }),
   /** The rest of the response is there. */

@@ -10,16 +10,19 @@ const schemaVersion = 1;
 /** `digest`: of the keys, in any order. */
 const listDigest = z.object({ count: z.number().int().nonnegative(), digest: z.string().regex(/^[0-9a-f]{32}$/) });
 
+/** A SourceIdentity, as it is written. */
+export const sourceIdentity = z.object({
+  kind: z.enum(["text", "csv", "jsonl", "parquet", "glob", "folder", "stdin", "list"]),
+  from: z.string(),
+  size: z.number().nullable(),
+  modifiedMs: z.number().nullable(),
+});
+
 const homeRecord = z.object({
   schema: z.literal(schemaVersion),
   /** Of the task whose lines the journal holds. */
   fingerprint: z.string(),
-  source: z.object({
-    kind: z.enum(["text", "csv", "jsonl", "parquet", "glob", "folder", "stdin", "list"]),
-    from: z.string(),
-    size: z.number().nullable(),
-    modifiedMs: z.number().nullable(),
-  }),
+  source: sourceIdentity,
   /** Bytes of the journal that were written for older lists. */
   listStart: z.number().int().nonnegative(),
   /** null: the list was not read to its end yet. */

@@ -1,4 +1,5 @@
 import type { Backend, LaunchedTaskManager, Meter, Usage, UsageInFlight } from "../../orchestrator/backends/types.ts";
+import { countOf } from "../../orchestrator/scheduler/ranges.ts";
 import type { OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
 
 export interface MeteredOptions {
@@ -98,10 +99,4 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
     stop: (launched) => inner.stop(known.get(launched) ?? launched),
     close: () => inner.close(),
   };
-}
-
-function countOf(ranges: readonly number[]): number {
-  let count = 0;
-  for (let pair = 0; pair < ranges.length; pair += 2) count += (ranges[pair + 1] ?? 0) - (ranges[pair] ?? 0);
-  return count;
 }

@@ -3,8 +3,9 @@ import { mkdir } from "node:fs/promises";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { onTestFinished } from "vitest";
-import type { ItemError, JsonValue, OrchestratorMessage, Ranges, TaskManagerMessage, TaskSpec } from "../../task-manager/protocol.ts";
+import type { ItemError, JsonValue, OrchestratorMessage, TaskManagerMessage, TaskSpec } from "../../task-manager/protocol.ts";
 import { taskManagerMessage } from "../../task-manager/protocol.ts";
+import { indexesOf } from "../../orchestrator/scheduler/ranges.ts";
 import { taskManagerBundle } from "./bundle.ts";
 
 type Configure = Extract<OrchestratorMessage, { kind: "configure" }>;
@@ -73,7 +74,7 @@ export async function startTaskManagerProcess(options: TaskManagerOptions): Prom
         check();
       }),
     begun: () => started.messages.flatMap((message) => (message.kind === "begun" ? message.items : [])),
-    returned: (cause) => started.messages.flatMap((message) => (message.kind === "returned" && message.cause === cause ? [indexesOf(message.items)] : [])),
+    returned: (cause) => started.messages.flatMap((message) => (message.kind === "returned" && message.cause === cause ? [[...indexesOf(message.items)]] : [])),
     get gone() {
       return gone;
     },
@@ -106,10 +107,4 @@ async function configure(started: TaskManagerProcess, { task, artifact, configur
 function once(started: TaskManagerProcess, index: number): TaskManagerProcess {
   if (started.results.has(index) || started.errors.has(index)) throw new Error(`item ${index} ended twice`);
   return started;
-}
-
-function indexesOf(ranges: Ranges): number[] {
-  const indexes: number[] = [];
-  for (let pair = 0; pair < ranges.length; pair += 2) for (let index = ranges[pair] ?? 0; index < (ranges[pair + 1] ?? 0); index++) indexes.push(index);
-  return indexes;
 }

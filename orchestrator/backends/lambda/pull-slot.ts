@@ -4,6 +4,7 @@ import type {
 } from "../../../task-manager/protocol.ts";
 import { protocolVersion } from "../../../task-manager/protocol.ts";
 import { SplitrunError } from "../../errors.ts";
+import { countOf, indexesOf, rangesFromSorted } from "../../scheduler/ranges.ts";
 import { sendArtifacts } from "../send-artifacts.ts";
 import type { ExitInfo, LaunchSpec } from "../types.ts";
 import { LaunchError } from "../types.ts";
@@ -12,7 +13,7 @@ import { silentSocketMs } from "./client.ts";
 import type { InvocationEnd, InvocationTarget } from "./invoke.ts";
 import type { PullEnd } from "./pull.ts";
 import {
-  countOf, grantsMax, heartbeatsMissedMax, indexesOf, lost, lostBy, noteOf, patienceMs, refusalOf, silentMsMin, startMs, unexpected, withWayOut,
+  grantsMax, heartbeatsMissedMax, lost, lostBy, noteOf, patienceMs, refusalOf, silentMsMin, startMs, unexpected, withWayOut,
   type Round, type Slot, type SlotParts,
 } from "./slot.ts";
 
@@ -337,7 +338,7 @@ class PullSlot implements Slot {
   /** What was on its way to an invocation that had ended is nobody's. */
   #takeBackSent(): void {
     for (const [assignment, sent] of [...this.#sent]) {
-      const items = [...sent].sort((a, b) => a - b).flatMap((index) => [index, index + 1]);
+      const items = rangesFromSorted([...sent].sort((a, b) => a - b));
       if (items.length > 0 && !this.#draining) this.#hear({ kind: "returned", assignment, items, cause: "DEADLINE" });
     }
     this.#sent.clear();
@@ -417,7 +418,7 @@ class PullSlot implements Slot {
     if (held === undefined) return;
     if (message.kind === "items") held.ended += this.#ended(assignment, [...message.results, ...message.errors].map(({ index }) => index));
     if (message.kind === "returned") {
-      this.#ended(assignment, indexesOf(message.items));
+      this.#ended(assignment, [...indexesOf(message.items)]);
       held.ended += countOf(message.items);
     }
     if (held.ended >= held.total) {

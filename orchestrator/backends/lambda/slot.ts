@@ -5,6 +5,7 @@ import type {
 import { begunItemsMax, hostOf, protocolVersion } from "../../../task-manager/protocol.ts";
 import { SplitrunError } from "../../errors.ts";
 import type { LambdaSpec } from "../../jobs/types.ts";
+import { countOf, indexesOf } from "../../scheduler/ranges.ts";
 import { LaunchError, type ExitInfo, type LaunchedTaskManager, type LaunchSpec } from "../types.ts";
 import type { ArtifactSource } from "./artifacts.ts";
 import type { LambdaFailure } from "./client.ts";
@@ -436,7 +437,7 @@ class InvocationSlot implements Slot {
 
   #sayAllBegun(assigns: readonly Assign[]): void {
     for (const { assignment, items } of assigns) {
-      const indexes = indexesOf(items);
+      const indexes = [...indexesOf(items)];
       for (let at = 0; at < indexes.length; at += begunItemsMax) this.#pass({ kind: "begun", assignment, items: indexes.slice(at, at + begunItemsMax) });
     }
   }
@@ -523,7 +524,7 @@ class LeftOver {
 
   constructor(assigns: readonly Assign[]) {
     this.#assigns = assigns;
-    this.#left = new Set(assigns.flatMap(({ items }) => indexesOf(items)));
+    this.#left = new Set(assigns.flatMap(({ items }) => [...indexesOf(items)]));
   }
 
   get size(): number {
@@ -546,7 +547,7 @@ class LeftOver {
 
   assigns(): readonly Assign[] {
     return this.#assigns.flatMap((assign) => {
-      const kept = indexesOf(assign.items).map((index, at) => ({ index, input: assign.inputs[at] ?? null })).filter(({ index }) => this.#left.has(index));
+      const kept = [...indexesOf(assign.items)].map((index, at) => ({ index, input: assign.inputs[at] ?? null })).filter(({ index }) => this.#left.has(index));
       return kept.length === 0 ? [] : [{ ...assign, items: kept.flatMap(({ index }) => [index, index + 1]), inputs: kept.map(({ input }) => input) }];
     });
   }
@@ -591,16 +592,4 @@ export function patienceMs(kind: LambdaRequest["kind"], { code }: LambdaFailure)
 function beginWithinMsOf({ beginWithinMs, assigns, kind }: TaskRequest): number {
   if (kind === "warm") return 0;
   return assigns.reduce((longest, { endWithinMs }) => Math.max(longest, Math.min(endWithinMs ?? Infinity, beginWithinMs)), 0);
-}
-
-export function countOf(ranges: readonly number[]): number {
-  let count = 0;
-  for (let at = 0; at < ranges.length; at += 2) count += (ranges[at + 1] ?? 0) - (ranges[at] ?? 0);
-  return count;
-}
-
-export function indexesOf(ranges: readonly number[]): number[] {
-  const indexes: number[] = [];
-  for (let at = 0; at < ranges.length; at += 2) for (let index = ranges[at] ?? 0; index < (ranges[at + 1] ?? 0); index++) indexes.push(index);
-  return indexes;
 }

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { sourceIdentity } from "../home-record.ts";
 import { processIdentity } from "../process-identity.ts";
 
 const schemaVersion = 1;
@@ -26,12 +27,7 @@ export const runRecord = z.object({
   /** Of the task. */
   fingerprint: z.string(),
   /** As the list was read first. */
-  source: z.object({
-    kind: z.enum(["text", "csv", "jsonl", "parquet", "glob", "folder", "stdin", "list"]),
-    from: z.string(),
-    size: z.number().nullable(),
-    modifiedMs: z.number().nullable(),
-  }),
+  source: sourceIdentity,
   partItems: count,
   format: outputFormat,
   /** null: its copy is not complete. */

@@ -7,6 +7,7 @@ import type { Usage } from "../../../orchestrator/backends/types.ts";
 import type { TaskManagerMessage } from "../../../task-manager/protocol.ts";
 import { functionTask, temporaryFolder } from "../../support/function-task.ts";
 import { backendContract } from "../contract.ts";
+import { indexesOf } from "../../../orchestrator/scheduler/ranges.ts";
 import { backendWith, emulated, runFunction } from "./support.ts";
 
 const loopback = { address: "127.0.0.1", host: null, port: 0 };
@@ -18,10 +19,6 @@ backendContract("lambda, dialed by its functions,", () => backendWith({ pull: lo
 const numbers = Array.from({ length: 120 }, (_, at) => at);
 const doubled = (ms: number) => `export default async (item) => { await new Promise((r) => setTimeout(r, ${ms})); return item * 2; };`;
 const isPull = (payload: Buffer) => payload.includes('"kind":"pull"');
-
-function indexesOf(ranges: readonly number[]): number[] {
-  return numbers.filter((index) => ranges.some((start, at) => at % 2 === 0 && index >= start && index < (ranges[at + 1] ?? 0)));
-}
 
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
@@ -119,7 +116,7 @@ test("what is handed out while an invocation comes to its end waits for the next
   const { channel, heard, usages } = await launched(doubled(100), { functionName: "short" });
   await until(() => heard.some(({ kind }) => kind === "configured"));
   let assignment = 0;
-  const assign = (items: readonly number[]) => void channel.send({ kind: "assign", assignment: ++assignment, items: [...items], inputs: indexesOf(items), endWithinMs: null, reversed: false });
+  const assign = (items: readonly number[]) => void channel.send({ kind: "assign", assignment: ++assignment, items: [...items], inputs: [...indexesOf(items)], endWithinMs: null, reversed: false });
   channel.onMessage((message) => {
     if (message.kind === "returned") assign(message.items);
   });
@@ -129,7 +126,7 @@ test("what is handed out while an invocation comes to its end waits for the next
   expect(ends.length).toBeGreaterThan(0);
   expect(ends.length).toBeLessThanOrEqual(usages.length + 1);
   const results = heard.flatMap((message) => (message.kind === "items" ? message.results.map(({ index }) => index) : []));
-  expect(results.sort((a, b) => a - b)).toEqual(indexesOf([0, 45]));
+  expect(results.sort((a, b) => a - b)).toEqual([...indexesOf([0, 45])]);
 });
 
 test("with nothing to do an invocation ends, and work starts the next; neither is wasted", async () => {
