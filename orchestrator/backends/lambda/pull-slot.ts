@@ -12,8 +12,9 @@ import { artifactsOf } from "./artifacts.ts";
 import { silentSocketMs } from "./client.ts";
 import type { InvocationEnd, InvocationTarget } from "./invoke.ts";
 import type { PullEnd } from "./pull.ts";
+import { KeptGrants, SlotEnd } from "./slot-end.ts";
 import {
-  grantsMax, heartbeatsMissedMax, lost, lostBy, noteOf, patienceMs, refusalOf, silentMsMin, startMs, unexpected, withWayOut,
+  heartbeatsMissedMax, lost, lostBy, noteOf, patienceMs, roundOfRefusal, silentMsMin, startMs, unexpected, withWayOut,
   type Round, type Slot, type SlotParts,
 } from "./slot.ts";
 
@@ -60,14 +61,11 @@ interface Session {
 class PullSlot implements Slot {
   readonly exited: Promise<ExitInfo>;
   readonly channel: Channel<OrchestratorMessage, TaskManagerMessage>;
+  readonly #end: SlotEnd;
   readonly #spec: LaunchSpec;
   readonly #parts: PullSlotParts;
   readonly #abort = new AbortController();
-  readonly #listeners: ((message: TaskManagerMessage) => void)[] = [];
-  readonly #closeListeners: (() => void)[] = [];
-  /** Said before anybody listened. */
-  readonly #early: TaskManagerMessage[] = [];
-  readonly #grants = new Map<string | null, { readonly grant: HostGrant; readonly atMs: number }>();
+  readonly #grants = new KeptGrants();
   readonly #held = new Map<number, { total: number; ended: number }>();
   /** By assignment, what the invocation that is there was given and has not told the end of. */
   readonly #sent = new Map<number, Set<number>>();
@@ -79,30 +77,18 @@ class PullSlot implements Slot {
   #serving = false;
   #waitingSinceMs = 0;
   #draining = false;
-  #gone = false;
   #cpuMs = 0;
   #rssMb = 0;
   #beats: NodeJS.Timeout | undefined;
   #logPath: string | null;
-  #exit: (info: ExitInfo) => void = () => undefined;
 
   constructor(spec: LaunchSpec, parts: PullSlotParts) {
     this.#spec = spec;
     this.#parts = parts;
     this.#logPath = spec.logPath;
-    this.exited = new Promise((resolve) => {
-      this.#exit = resolve;
-    });
-    this.channel = {
-      send: async (message) => this.#receive(message),
-      onMessage: (listener) => {
-        this.#listeners.push(listener);
-        for (const message of this.#early.splice(0)) listener(message);
-      },
-      onClose: (listener) => void this.#closeListeners.push(listener),
-      close: () => this.abandon(),
-    };
-    this.#say({ kind: "hello", protocol: protocolVersion, id: spec.name, pid: 0, cores: 1, memoryMb: 0, versions: {} });
+    this.#end = new SlotEnd({ name: spec.name, receive: (message) => this.#receive(message), close: () => this.abandon() });
+    this.exited = this.#end.exited;
+    this.channel = this.#end.channel;
   }
 
   logTo(path: string): void {
@@ -116,7 +102,6 @@ class PullSlot implements Slot {
   // ---- what the orchestrator says ----
 
   #receive(message: OrchestratorMessage): void {
-    if (this.#gone) return;
     switch (message.kind) {
       case "configure":
         this.#configure = message;
@@ -129,7 +114,7 @@ class PullSlot implements Slot {
         return this.#start();
       case "reclaim":
         if (this.#held.has(message.assignment)) return this.#pass(message);
-        return this.#say({ kind: "returned", assignment: message.assignment, items: [], cause: "RECLAIMED" });
+        return this.#end.say({ kind: "returned", assignment: message.assignment, items: [], cause: "RECLAIMED" });
       case "cancel":
         return this.#cancel(message);
       case "stop":
@@ -166,10 +151,7 @@ class PullSlot implements Slot {
   }
 
   #grant(grant: HostGrant): void {
-    this.#grants.delete(grant.host);
-    this.#grants.set(grant.host, { grant, atMs: performance.now() });
-    const [oldest] = this.#grants.keys();
-    if (this.#grants.size > grantsMax && oldest !== undefined) this.#grants.delete(oldest);
+    this.#grants.keep(grant);
     if (this.#session?.isOpen === true) void this.#session.channel?.send(grant);
   }
 
@@ -182,7 +164,7 @@ class PullSlot implements Slot {
   }
 
   #bye(): void {
-    this.#say({ kind: "bye", reason: "asked to stop" });
+    this.#end.say({ kind: "bye", reason: "asked to stop" });
     this.#leave({ exitCode: 0, signal: null });
   }
 
@@ -198,9 +180,9 @@ class PullSlot implements Slot {
     do {
       const round = await this.#oneAfterRefusals(configure);
       if (round.kind === "lost") return this.#leave(round.exit);
-    } while (!this.#gone && !this.#draining && this.#queue.length > 0);
+    } while (!this.#end.isGone && !this.#draining && this.#queue.length > 0);
     this.#serving = false;
-    if (this.#draining && !this.#gone) this.#bye();
+    if (this.#draining && !this.#end.isGone) this.#bye();
   }
 
   /** One invocation that runs, and before it those that were refused. */
@@ -253,7 +235,7 @@ class PullSlot implements Slot {
     session.channel?.close();
     this.#session = null;
     this.#cpuMs += session.ended?.cpuMs ?? 0;
-    metered.over({ requestId: end.requestId, log: end.log, ran: end.kind !== "refused", abandoned: this.#gone && this.#held.size > 0 });
+    metered.over({ requestId: end.requestId, log: end.log, ran: end.kind !== "refused", abandoned: this.#end.isGone && this.#held.size > 0 });
     this.#note(target, end, session);
     return this.#roundOf(end, session, buffered);
   }
@@ -292,20 +274,8 @@ class PullSlot implements Slot {
   }
 
   #roundOf(end: InvocationEnd, session: Session, buffered: boolean): Round {
-    const { gate } = this.#parts;
-    if (end.kind === "refused") {
-      if (end.failure.code === "LAMBDA_NO_STREAMING" && !buffered) {
-        this.#parts.streams = false;
-        return { kind: "not-now", failure: end.failure };
-      }
-      if (!end.failure.retryable) return lost({ message: withWayOut(end.failure), refusal: refusalOf(end.failure) });
-      gate.refused(end.failure);
-      const crowd = this.#parts.crowdedBy();
-      if (crowd === null) return { kind: "not-now", failure: end.failure };
-      gate.turnAway(crowd.count - 1, crowd.error);
-      return lost({ message: crowd.error.message, refusal: crowd.error });
-    }
-    gate.accepted();
+    if (end.kind === "refused") return roundOfRefusal(end.failure, this.#parts, buffered);
+    this.#parts.gate.accepted();
     if (session.refused !== null) return lost({ message: session.refused.message, refusal: this.#refusalOf(session.refused) });
     if (session.saidBye && session.ended !== null && (end.kind !== "failed" || session.ended.leaves)) {
       this.#takeBackSent();
@@ -348,7 +318,7 @@ class PullSlot implements Slot {
   // ---- what the function says ----
 
   #join(session: Session, channel: Channel<OrchestratorMessage, LambdaLine>, cut: AbortController): void {
-    if (this.#gone) return channel.close();
+    if (this.#end.isGone) return channel.close();
     session.channel = channel;
     channel.onMessage((line) => this.#hearIn(session, channel, line));
     channel.onClose(() => {
@@ -362,7 +332,7 @@ class PullSlot implements Slot {
   }
 
   #hearIn(session: Session, channel: Channel<OrchestratorMessage, LambdaLine>, line: LambdaLine): void {
-    if (this.#gone) return;
+    if (this.#end.isGone) return;
     switch (line.kind) {
       case "need":
         return void sendArtifacts(channel, this.#spec.artifacts, line.artifacts).catch(() => channel.close());
@@ -385,12 +355,12 @@ class PullSlot implements Slot {
       case "sized":
       case "hosts":
       case "log":
-        return this.#say(line);
+        return this.#end.say(line);
       case "heartbeat":
       case "idle":
         this.#rssMb = line.rssMb;
         // What waits for the next invocation is held, too.
-        return this.#say({ ...line, kind: this.#held.size === 0 ? line.kind : "heartbeat", held: this.#heldNow(), cpuMs: this.#cpuMs + line.cpuMs });
+        return this.#end.say({ ...line, kind: this.#held.size === 0 ? line.kind : "heartbeat", held: this.#heldNow(), cpuMs: this.#cpuMs + line.cpuMs });
       case "hello":
       case "invocation-began":
       case "invocation-ended":
@@ -402,13 +372,12 @@ class PullSlot implements Slot {
   #open(session: Session, channel: Channel<OrchestratorMessage, LambdaLine>, line: Extract<TaskManagerMessage, { kind: "configured" }>): void {
     session.configured = true;
     session.isOpen = true;
-    const nowMs = performance.now();
-    for (const { grant, atMs } of this.#grants.values()) void channel.send({ ...grant, pausedForMs: Math.max(0, grant.pausedForMs - (nowMs - atMs)) });
+    for (const grant of this.#grants.all()) void channel.send(grant);
     for (const message of this.#queue.splice(0)) this.#pass(message);
     if (this.#configured) return;
     this.#configured = true;
     this.#beats = setInterval(() => this.#beat(), this.#configure?.heartbeatMs);
-    this.#say(line);
+    this.#end.say(line);
   }
 
   /** About items: only of what it was given. */
@@ -425,7 +394,7 @@ class PullSlot implements Slot {
       this.#held.delete(assignment);
       this.#sent.delete(assignment);
     }
-    this.#say(message);
+    this.#end.say(message);
   }
 
   #ended(assignment: number, indexes: readonly number[]): number {
@@ -438,11 +407,11 @@ class PullSlot implements Slot {
   #beat(): void {
     if (this.#session?.configured === true && this.#session.channel !== null && !this.#session.saidBye) return;
     const isStarting = performance.now() - this.#waitingSinceMs < startMs;
-    if (!this.#serving || isStarting || this.#parts.gate.isCrowded) this.#say({ kind: "heartbeat", ...this.#state() });
+    if (!this.#serving || isStarting || this.#parts.gate.isCrowded) this.#end.say({ kind: "heartbeat", ...this.#state() });
   }
 
   #sayIfIdle(): void {
-    if (this.#held.size === 0 && this.#configured) this.#say({ kind: "idle", ...this.#state() });
+    if (this.#held.size === 0 && this.#configured) this.#end.say({ kind: "idle", ...this.#state() });
   }
 
   #state(): State {
@@ -453,21 +422,13 @@ class PullSlot implements Slot {
     return [...this.#held].map(([assignment, { ended }]) => ({ assignment, ended }));
   }
 
-  #say(message: TaskManagerMessage): void {
-    if (this.#gone) return;
-    if (this.#listeners.length === 0) this.#early.push(message);
-    for (const listener of this.#listeners) listener(message);
-  }
-
   #leave(info: ExitInfo): void {
-    if (this.#gone) return;
-    this.#gone = true;
-    clearInterval(this.#beats);
-    // It ends by itself once nobody listens.
-    this.#session?.channel?.close();
-    this.#abort.abort();
-    for (const listener of this.#closeListeners) listener();
-    this.#exit(info);
+    this.#end.leave(info, () => {
+      clearInterval(this.#beats);
+      // It ends by itself once nobody listens.
+      this.#session?.channel?.close();
+      this.#abort.abort();
+    });
   }
 
   #note(target: InvocationTarget, end: InvocationEnd, { began }: Session): void {

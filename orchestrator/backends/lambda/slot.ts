@@ -12,6 +12,7 @@ import type { LambdaFailure } from "./client.ts";
 import type { Gate } from "./gate.ts";
 import type { InvocationEnd, InvocationTarget, Invoker } from "./invoke.ts";
 import { silentSocketMs } from "./client.ts";
+import { KeptGrants, SlotEnd } from "./slot-end.ts";
 import type { UsageMeter } from "./usage-meter.ts";
 
 /** Lambda takes 6 MB; beside the inputs there are the task, artifacts and grants. */
@@ -28,7 +29,6 @@ const launchPatienceMs = 45_000;
 const networkPatienceMs = 10_000;
 const workPatienceMs = 300_000;
 const needsMax = 2;
-export const grantsMax = 4_096;
 
 type Configure = Extract<OrchestratorMessage, { kind: "configure" }>;
 type Assign = Extract<OrchestratorMessage, { kind: "assign" }>;
@@ -77,16 +77,13 @@ export function startSlot(spec: LaunchSpec, parts: SlotParts): Slot {
 class InvocationSlot implements Slot {
   readonly exited: Promise<ExitInfo>;
   readonly channel: Channel<OrchestratorMessage, TaskManagerMessage>;
+  readonly #end: SlotEnd;
   readonly #spec: LaunchSpec;
   readonly #parts: SlotParts;
   readonly #abort = new AbortController();
   /** Aborted: what has not been sent off is not to be. */
   readonly #noMore = new AbortController();
-  readonly #listeners: ((message: TaskManagerMessage) => void)[] = [];
-  readonly #closeListeners: (() => void)[] = [];
-  /** Said before anybody listened. */
-  readonly #early: TaskManagerMessage[] = [];
-  readonly #grants = new Map<string | null, { readonly grant: HostGrant; readonly atMs: number }>();
+  readonly #grants = new KeptGrants();
   readonly #held = new Map<number, Held>();
   readonly #needed = new Set<string>();
   #queue: Assign[] = [];
@@ -96,33 +93,20 @@ class InvocationSlot implements Slot {
   #isHeard = false;
   #waitingSinceMs = 0;
   #draining = false;
-  #gone = false;
   #cpuMs = 0;
   #rssMb = 0;
   #beats: NodeJS.Timeout | undefined;
   #logPath: string | null;
   /** The log names a log stream already: a file is not opened for each invocation that goes well. */
   #isNoted = false;
-  #exit: (info: ExitInfo) => void = () => undefined;
 
   constructor(spec: LaunchSpec, parts: SlotParts) {
     this.#spec = spec;
     this.#parts = parts;
     this.#logPath = spec.logPath;
-    this.exited = new Promise((resolve) => {
-      this.#exit = resolve;
-    });
-    this.channel = {
-      send: async (message) => this.#receive(message),
-      onMessage: (listener) => {
-        this.#listeners.push(listener);
-        for (const message of this.#early.splice(0)) listener(message);
-      },
-      onClose: (listener) => void this.#closeListeners.push(listener),
-      close: () => this.abandon(),
-    };
-    // Whether the function is of this version, the first invocation shows.
-    this.#say({ kind: "hello", protocol: protocolVersion, id: spec.name, pid: 0, cores: 1, memoryMb: 0, versions: {} });
+    this.#end = new SlotEnd({ name: spec.name, receive: (message) => this.#receive(message), close: () => this.abandon() });
+    this.exited = this.#end.exited;
+    this.channel = this.#end.channel;
   }
 
   logTo(path: string): void {
@@ -137,7 +121,6 @@ class InvocationSlot implements Slot {
   // ---- what the orchestrator says ----
 
   #receive(message: OrchestratorMessage): void {
-    if (this.#gone) return;
     switch (message.kind) {
       case "configure":
         this.#configure = message;
@@ -145,7 +128,7 @@ class InvocationSlot implements Slot {
       case "assign":
         return this.#assign(message);
       case "grant":
-        return this.#keepGrant(message);
+        return this.#grants.keep(message);
       case "cancel":
         this.#queue = this.#queue.filter(({ assignment }) => assignment !== message.assignment);
         return;
@@ -169,13 +152,6 @@ class InvocationSlot implements Slot {
     setImmediate(() => void this.#work());
   }
 
-  #keepGrant(grant: HostGrant): void {
-    this.#grants.delete(grant.host);
-    this.#grants.set(grant.host, { grant, atMs: performance.now() });
-    const [oldest] = this.#grants.keys();
-    if (this.#grants.size > grantsMax && oldest !== undefined) this.#grants.delete(oldest);
-  }
-
   #stop(how: "drain" | "now"): void {
     this.#draining = true;
     this.#giveBack(this.#queue.splice(0));
@@ -189,7 +165,7 @@ class InvocationSlot implements Slot {
   }
 
   #bye(reason: string): void {
-    this.#say({ kind: "bye", reason });
+    this.#end.say({ kind: "bye", reason });
     this.#leave({ exitCode: 0, signal: null });
   }
 
@@ -198,7 +174,7 @@ class InvocationSlot implements Slot {
   async #warm(configure: Configure): Promise<void> {
     const exchange = await this.#exchange(configure, "warm", [], this.#function);
     if (exchange.kind === "lost") return this.#leave(exchange.exit);
-    if (this.#gone) return;
+    if (this.#end.isGone) return;
     this.#beats = setInterval(() => this.#beat(), configure.heartbeatMs);
     // Whoever drains it does not wait for it to have been ready.
     if (this.#draining) this.#bye("asked to stop");
@@ -207,14 +183,14 @@ class InvocationSlot implements Slot {
   async #work(): Promise<void> {
     const configure = this.#configure;
     if (configure === undefined) return;
-    while (this.#queue.length > 0 && !this.#gone) {
+    while (this.#queue.length > 0 && !this.#end.isGone) {
       const exchange = await this.#workOff(configure, this.#takeBatch());
       if (exchange.kind === "lost") return this.#leave(exchange.exit);
     }
     this.#working = false;
-    if (this.#gone) return;
+    if (this.#end.isGone) return;
     if (this.#draining) return this.#bye("asked to stop");
-    this.#say({ kind: "idle", ...this.#state() });
+    this.#end.say({ kind: "idle", ...this.#state() });
   }
 
   /** Of one assignment, as much as fits into a request. */
@@ -239,7 +215,7 @@ class InvocationSlot implements Slot {
     const left = new LeftOver(batch);
     const exchange = await this.#exchange(configure, "work", batch, this.#function, left);
     const lacksMemory = exchange.kind === "lost" ? exchange.outOfMemory : left.lackedMemory;
-    if (!lacksMemory || this.#gone) return exchange;
+    if (!lacksMemory || this.#end.isGone) return exchange;
     this.#log("info", `out of memory: ${left.size} items go on in ${this.#stepUpFunction.functionName}`);
     return this.#exchange(configure, "work", left.assigns(), this.#stepUpFunction);
   }
@@ -298,7 +274,7 @@ class InvocationSlot implements Slot {
       silentMs: Math.max(silentMsMin, heartbeatsMissedMax * configure.heartbeatMs),
       signal: this.#abort.signal,
       onLine: (line) => {
-        if (this.#gone) return;
+        if (this.#end.isGone) return;
         this.#isHeard = !buffered;
         heard.line(line);
         if (line.kind === "invocation-began") metered.began(line);
@@ -309,28 +285,18 @@ class InvocationSlot implements Slot {
     leave();
     this.#isHeard = false;
     this.#waitingSinceMs = performance.now();
-    metered.over({ requestId: end.requestId, log: end.log, ran: end.kind !== "refused", abandoned: this.#gone });
+    metered.over({ requestId: end.requestId, log: end.log, ran: end.kind !== "refused", abandoned: this.#end.isGone });
     this.#note(target, end, heard);
     return this.#roundOf(end, heard, { buffered, warm: kind === "warm", assigns });
   }
 
   #roundOf(end: InvocationEnd, heard: Heard, { buffered, warm, assigns }: { readonly buffered: boolean; readonly warm: boolean; readonly assigns: readonly Assign[] }): Round {
-    const { gate } = this.#parts;
     if (end.kind === "refused") {
-      if (end.failure.code === "LAMBDA_NO_STREAMING" && !buffered) {
-        this.#parts.streams = false;
-        this.#log("warn", `${end.failure.message}: answers are read at their end from now on`);
-        return { kind: "not-now", failure: end.failure };
-      }
-      if (!end.failure.retryable) return lost({ message: withWayOut(end.failure), refusal: refusalOf(end.failure) });
-      gate.refused(end.failure);
-      const crowd = this.#parts.crowdedBy();
-      if (crowd === null) return { kind: "not-now", failure: end.failure };
-      // Work that waited for others to end would be theirs sooner.
-      gate.turnAway(crowd.count - 1, crowd.error);
-      return lost({ message: crowd.error.message, refusal: crowd.error });
+      const round = roundOfRefusal(end.failure, this.#parts, buffered);
+      if (round.kind === "not-now" && isWithoutStreaming(end.failure, buffered)) this.#log("warn", `${end.failure.message}: answers are read at their end from now on`);
+      return round;
     }
-    gate.accepted();
+    this.#parts.gate.accepted();
     if (heard.refused !== null) {
       const { code, field, message } = heard.refused;
       return lost({ message, refusal: new SplitrunError(`${field}: ${message}`, { code, field }) });
@@ -378,11 +344,7 @@ class InvocationSlot implements Slot {
     if (this.#grants.size === 0 || assigns.length === 0) return [];
     const hosts = new Set<string | null>([null]);
     for (const { inputs } of assigns) for (const input of inputs) hosts.add(hostOf(input));
-    const nowMs = performance.now();
-    return [...hosts].flatMap((host) => {
-      const known = this.#grants.get(host);
-      return known === undefined ? [] : [{ ...known.grant, pausedForMs: Math.max(0, known.grant.pausedForMs - (nowMs - known.atMs)) }];
-    });
+    return this.#grants.of(hosts);
   }
 
   // ---- what the function says ----
@@ -390,7 +352,7 @@ class InvocationSlot implements Slot {
   #hear(line: LambdaLine, kind: TaskRequest["kind"], left: LeftOver | undefined): void {
     switch (line.kind) {
       case "configured":
-        if (kind === "warm") this.#say({ ...line, room: 1 });
+        if (kind === "warm") this.#end.say({ ...line, room: 1 });
         return;
       case "begun":
         return this.#pass(line);
@@ -404,10 +366,10 @@ class InvocationSlot implements Slot {
       case "sized":
       case "hosts":
       case "log":
-        return this.#say(line);
+        return this.#end.say(line);
       case "heartbeat":
         this.#rssMb = line.rssMb;
-        if (kind === "work") this.#say({ ...line, held: this.#heldNow(), cpuMs: this.#cpuMs + line.cpuMs });
+        if (kind === "work") this.#end.say({ ...line, held: this.#heldNow(), cpuMs: this.#cpuMs + line.cpuMs });
         return;
       case "invocation-ended":
         this.#cpuMs += line.cpuMs;
@@ -432,7 +394,7 @@ class InvocationSlot implements Slot {
     if (message.kind === "items") held.ended += message.results.length + message.errors.length;
     if (message.kind === "returned") held.ended += countOf(message.items);
     if (held.ended >= held.total) this.#held.delete(message.assignment);
-    this.#say(message);
+    this.#end.say(message);
   }
 
   #sayAllBegun(assigns: readonly Assign[]): void {
@@ -447,7 +409,7 @@ class InvocationSlot implements Slot {
     const isStarting = performance.now() - this.#waitingSinceMs < startMs;
     const isBuffered = this.#parts.settings.buffered || !this.#parts.streams;
     const isInGate = this.#working && this.#parts.gate.isCrowded;
-    if (!this.#working || (!this.#isHeard && (isStarting || isBuffered || isInGate))) this.#say({ kind: "heartbeat", ...this.#state() });
+    if (!this.#working || (!this.#isHeard && (isStarting || isBuffered || isInGate))) this.#end.say({ kind: "heartbeat", ...this.#state() });
   }
 
   #state(): Omit<Heartbeat, "kind"> {
@@ -458,24 +420,16 @@ class InvocationSlot implements Slot {
     return [...this.#held].map(([assignment, { ended }]) => ({ assignment, ended }));
   }
 
-  #say(message: TaskManagerMessage): void {
-    if (this.#gone) return;
-    if (this.#listeners.length === 0) this.#early.push(message);
-    for (const listener of this.#listeners) listener(message);
-  }
-
   #log(level: "info" | "warn", message: string): void {
-    this.#say({ kind: "log", level, message });
+    this.#end.say({ kind: "log", level, message });
   }
 
   #leave(info: ExitInfo): void {
-    if (this.#gone) return;
-    this.#gone = true;
-    clearInterval(this.#beats);
-    this.#noMore.abort();
-    this.#abort.abort();
-    for (const listener of this.#closeListeners) listener();
-    this.#exit(info);
+    this.#end.leave(info, () => {
+      clearInterval(this.#beats);
+      this.#noMore.abort();
+      this.#abort.abort();
+    });
   }
 
   /** Where in Lambda's log to look, and the end of it where something went wrong. */
@@ -576,7 +530,26 @@ export function unexpected(error: unknown): Round {
   return lost({ message: error instanceof Error ? error.message : String(error) });
 }
 
-export function refusalOf(failure: LambdaFailure): SplitrunError {
+/** What becomes of an invocation that Lambda did not begin. */
+export function roundOfRefusal(failure: LambdaFailure, parts: SlotParts, buffered: boolean): Round {
+  if (isWithoutStreaming(failure, buffered)) {
+    parts.streams = false;
+    return { kind: "not-now", failure };
+  }
+  if (!failure.retryable) return lost({ message: withWayOut(failure), refusal: refusalOf(failure) });
+  parts.gate.refused(failure);
+  const crowd = parts.crowdedBy();
+  if (crowd === null) return { kind: "not-now", failure };
+  // Work that waited for others to end would be theirs sooner.
+  parts.gate.turnAway(crowd.count - 1, crowd.error);
+  return lost({ message: crowd.error.message, refusal: crowd.error });
+}
+
+function isWithoutStreaming({ code }: LambdaFailure, buffered: boolean): boolean {
+  return code === "LAMBDA_NO_STREAMING" && !buffered;
+}
+
+function refusalOf(failure: LambdaFailure): SplitrunError {
   return new SplitrunError(`backend lambda: ${withWayOut(failure)}`, { code: failure.code, field: "backend" });
 }
 
