@@ -93,8 +93,8 @@ export interface Meter {
   onUsage(listener: (usage: Usage) => void): void;
   /** Work in flight, what it will have cost at most. */
   readonly inFlight: () => readonly UsageInFlight[];
-  /** The longest that any piece of work can take. Absent: as long as those in flight. */
-  readonly longestMs?: number;
+  /** The longest that any piece of work can take. */
+  readonly longestMs: number;
   /**
    * What Lambda itself says of invocations whose usage was computed, as far as it can be had until then; asked once,
    * after a run. Never rejects. Absent: nowhere to ask.

@@ -81,7 +81,7 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
     name: inner.name,
     supports: { prefetch: false, reclaim: false, cancel: false },
     taskManagersMax: inner.taskManagersMax,
-    meter: { onUsage: (listener) => void listeners.push(listener), inFlight: () => [...inFlight.values()], ...(reports === undefined ? {} : { reports }) },
+    meter: { longestMs: atMostMs, onUsage: (listener) => void listeners.push(listener), inFlight: () => [...inFlight.values()], ...(reports === undefined ? {} : { reports }) },
     usages,
     get launches() {
       return launches;
