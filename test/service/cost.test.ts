@@ -136,13 +136,10 @@ describe("a budget", () => {
     expect(costOf(result).invocations).toBe(20);
   });
 
-  test.each([
-    ["longer", 60],
-    ["less long", 20],
-  ])("holds the number of Task Managers down to what it can pay for at the most, when a split takes %s than the budget is looked at", async (_, ms) => {
+  test("holds the number of Task Managers down to what it can pay for at the most", async () => {
     // Each is billed a tenth of what it could take.
     const { run, backend } = await start({ atMostMs: 10_000 });
-    const input = Array.from({ length: 100 }, (__, value) => ({ value, ms }));
+    const input = Array.from({ length: 100 }, (_, value) => ({ value, ms: 40 }));
     const result = await run({ input, budget: { maxCostUsd: 45 * invocationUsd } });
     expect([result.state, result.summary.message]).toEqual(["succeeded", ""]);
     expect(backend.inFlightMax).toBeLessThanOrEqual(2);
