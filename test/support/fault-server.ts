@@ -281,7 +281,7 @@ function plain(width: number, height: number): Sharp {
 }
 
 /** A gray PNG of black pixels, built by repeating one compressed megabyte: nobody ever holds the pixels. */
-function pixelBomb(side: number): Buffer {
+export function pixelBomb(side: number): Buffer {
   const bytes = side * (side + 1);
   const block = 1_000_000;
   // Ends on a byte boundary and refers to nothing before it, so it can be repeated.

@@ -1,6 +1,8 @@
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import sharp from "sharp";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { pixelBomb } from "../support/fault-server.ts";
 import { functionTask, temporaryFolder } from "../support/function-task.ts";
 import { colorPicture, inferenceTask, stretchSpec } from "../support/inference-task.ts";
 import { loopingModel } from "../support/onnx.ts";
@@ -74,6 +76,21 @@ describe("native code that hangs", () => {
     expect([...manager.errors.keys()]).toEqual([2]);
     expect(manager.returned("RESTART").flat()).toEqual([3]);
   });
+});
+
+test("a picture whose decoding does not end is blamed alone, and what was begun beside it ends or comes back", async () => {
+  const folder = await temporaryFolder(onTestFinished);
+  // Of 3.6 billion pixels: seconds of libvips' time on any machine, and hardly any memory.
+  const endless = path.join(folder, "endless.png");
+  await writeFile(endless, pixelBomb(60_000));
+  const black = await colorPicture(folder, "black");
+  const { task, modelPath } = await inferenceTask(folder, { preprocess: stretchSpec(8, { maxPixels: 4_000_000_000 }) });
+  const manager = await startTaskManagerProcess({ folder, task, artifact: modelPath, configure: { itemTimeoutMs: 1500 } });
+  manager.assign([black, black, endless, ...Array.from({ length: 40 }, () => black)]);
+  expect(await manager.ended).toMatchObject({ signal: "SIGTERM" });
+  expect([...manager.errors.values()]).toMatchObject([{ index: 2, code: "ITEM_TIMEOUT", stage: "preprocess", retryable: false }]);
+  expect(manager.results.size + manager.returned("RESTART").flat().length).toBe(42);
+  expect(suspects(manager)).toEqual([]);
 });
 
 test("a function that hangs is blamed alone, and what was announced behind it comes back", async () => {
