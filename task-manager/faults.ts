@@ -1,42 +1,46 @@
 import type { FaultSpec } from "./protocol.ts";
+import type { WorkItem } from "./tasks/types.ts";
 
-/** Items remembered as struck, so that each is struck once; the oldest are forgotten beyond. */
-const struckMax = 100_000;
+/** Items remembered as held up, so that each is held up once; the oldest are forgotten beyond. */
+const heldUpMax = 100_000;
 /** How often one that plays dead looks whether anybody is left to be fooled. */
 const parentCheckMs = 500;
 
 export type Fault = { readonly kind: "exception" } | { readonly kind: "delay"; readonly delayMs: number };
 
-/** Decides which items are struck: by seed, index and the Task Manager's id, the same whenever it is asked. */
+/** What is asked about. */
+type Struck = Pick<WorkItem, "index" | "triedBefore">;
+
+/** Decides which items are struck, at their first try: by seed and index, the same whenever and wherever it is asked. */
 export interface FaultMaker {
-  /** Before the item is handed out; each item is struck once at most. */
-  strike(index: number): Fault | null;
+  /** Before the item is handed out. One that comes back here unbegun is not held up a second time. */
+  strike(item: Struck): Fault | null;
   /** Once it is begun. */
-  fate(index: number): "kill" | "stall" | null;
+  fate(item: Struck): "kill" | "stall" | null;
 }
 
-export function createFaultMaker(spec: FaultSpec, taskManager: string): FaultMaker {
-  const start = hashOfText(taskManager, spec.seed);
-  const struck = new Set<number>();
-  const chance = (kind: number, index: number) => share(start, kind, index);
+export function createFaultMaker(spec: FaultSpec): FaultMaker {
+  const heldUp = new Set<number>();
+  const chance = (kind: number, index: number) => share(spec.seed, kind, index);
 
-  function strikeOnce(index: number): boolean {
-    if (struck.has(index)) return false;
-    struck.add(index);
-    for (const oldest of struck) {
-      if (struck.size <= struckMax) break;
-      struck.delete(oldest);
+  function holdUpOnce(index: number): Fault | null {
+    if (heldUp.has(index)) return null;
+    heldUp.add(index);
+    for (const oldest of heldUp) {
+      if (heldUp.size <= heldUpMax) break;
+      heldUp.delete(oldest);
     }
-    return true;
+    return { kind: "delay", delayMs: chance(2, index) * spec.delayMaxMs };
   }
 
   return {
-    strike(index) {
-      if (hits(chance(0, index), spec.exceptionPercent)) return strikeOnce(index) ? { kind: "exception" } : null;
-      if (hits(chance(1, index), spec.delayPercent)) return strikeOnce(index) ? { kind: "delay", delayMs: chance(2, index) * spec.delayMaxMs } : null;
-      return null;
+    strike({ index, triedBefore = false }) {
+      if (triedBefore) return null;
+      if (hits(chance(0, index), spec.exceptionPercent)) return { kind: "exception" };
+      return hits(chance(1, index), spec.delayPercent) ? holdUpOnce(index) : null;
     },
-    fate(index) {
+    fate({ index, triedBefore = false }) {
+      if (triedBefore) return null;
       if (hits(chance(3, index), spec.killPercent)) return "kill";
       return hits(chance(4, index), spec.stallPercent) ? "stall" : null;
     },
@@ -59,15 +63,9 @@ function hits(share: number, percent: number): boolean {
   return share * 100 < percent;
 }
 
-function hashOfText(text: string, seed: number): number {
-  let hash = seed | 0;
-  for (const character of text) hash = mixed(hash ^ (character.codePointAt(0) ?? 0));
-  return hash;
-}
-
 /** In [0, 1). */
-function share(start: number, kind: number, index: number): number {
-  return mixed(mixed(start ^ Math.imul(kind + 1, 0x9e3779b1)) ^ index) / 2 ** 32;
+function share(seed: number, kind: number, index: number): number {
+  return mixed(mixed(mixed(seed) ^ Math.imul(kind + 1, 0x9e3779b1)) ^ index) / 2 ** 32;
 }
 
 /** The finaliser of MurmurHash3: every bit of the number depends on every bit given. */

@@ -195,9 +195,9 @@ const faultSpec = z.object({
   seed: index,
 });
 /**
- * Faults made on purpose. Which items are struck follows from the seed, the item's index and the Task Manager's id
- * alone: the same in every run of the same job, others at another Task Manager, and each item once at most at each of
- * them. So an item that was struck, at its holder or with it, can end well at the next try.
+ * Faults made on purpose. Which items are struck follows from the seed and the item's index alone: the same in every
+ * run of the same job, wherever its Task Managers are and whatever becomes of them. An item is struck at its first try
+ * only, so that it can end well at the next.
  */
 export type FaultSpec = z.infer<typeof faultSpec>;
 
@@ -351,6 +351,8 @@ const assign = z.object({
   reversed: z.boolean(),
   /** One item at a time, each announced alone: what ends or hangs the process names itself. Absent: no. */
   apart: z.boolean().optional(),
+  /** Those of `items` that were tried before, or were begun where a Task Manager was lost. Absent: none. */
+  triedBefore: ranges.optional(),
 });
 
 const grant = z.object({

@@ -11,6 +11,8 @@ export interface AssignedItems {
   readonly reversed: boolean;
   /** One in flight at a time. */
   readonly apart: boolean;
+  /** Those of `items` that no fault strikes any more. */
+  readonly triedBefore: Ranges;
 }
 
 export interface SupplyOptions {
@@ -66,7 +68,7 @@ export function createSupply({ faults, heldUpMax, fail, wake }: SupplyOptions): 
 
   /** True: it is not to be handed out now. */
   function strike(item: WorkItem, maker: FaultMaker): boolean {
-    const fault = maker.strike(item.index);
+    const fault = maker.strike(item);
     if (fault === null) return false;
     if (fault.kind === "exception") fail(item, { code: "INJECTED_FAULT", stage: "run", message: "an exception made on purpose (faults.exceptionPercent)", retryable: true });
     else heldUp.set(item, setTimeout(() => release(item), fault.delayMs));
@@ -94,13 +96,15 @@ export function createSupply({ faults, heldUpMax, fail, wake }: SupplyOptions): 
     get waiting() {
       return waiting + heldUpLongEnough.length;
     },
-    add({ assignment, items, inputs, reversed, apart }) {
+    add({ assignment, items, inputs, reversed, apart, triedBefore }) {
+      const tried = new Set(indexesOf(triedBefore));
       const line = lines.get(assignment) ?? { reversed, apart, items: [], head: 0, tail: 0 };
       line.items.length = line.tail;
       let at = 0;
       for (let pair = 0; pair < items.length; pair += 2) {
         for (let index = items[pair] ?? 0; index < (items[pair + 1] ?? 0); index++) {
-          line.items.push({ assignment, index, input: inputs[at++] ?? null });
+          const item = { assignment, index, input: inputs[at++] ?? null };
+          line.items.push(tried.has(index) ? { ...item, triedBefore: true } : item);
         }
       }
       waiting += line.items.length - line.tail;
@@ -136,4 +140,8 @@ export function createSupply({ faults, heldUpMax, fail, wake }: SupplyOptions): 
       for (const timer of heldUp.values()) clearTimeout(timer);
     },
   };
+}
+
+function* indexesOf(ranges: Ranges): Generator<number, void, undefined> {
+  for (let pair = 0; pair < ranges.length; pair += 2) for (let index = ranges[pair] ?? 0; index < (ranges[pair + 1] ?? 0); index++) yield index;
 }

@@ -81,7 +81,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
           channel.send({ kind: "begun", assignment, items: group.map((item) => item.index) }),
         ),
       );
-      if (faults !== null && options.threads) for (const { index } of items) meetFate(faults.fate(index));
+      if (faults !== null && options.threads) for (const item of items) meetFate(faults.fate(item));
     },
     result(item, output) {
       if (over(item)) reporter?.result(item, output);
@@ -307,7 +307,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       });
       return;
     }
-    faults = settings.faults === null ? null : createFaultMaker(settings.faults, options.id);
+    faults = settings.faults === null ? null : createFaultMaker(settings.faults);
     supply = createSupply({ faults, heldUpMax: executor.lanes, fail: (item, error) => host.error(item, error), wake: () => executor?.wake(upstreamEnded()) });
     reporter = createReporter({
       reportMs: settings.reportMs,
@@ -346,7 +346,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     }
   }
 
-  function assign({ assignment: id, items, inputs, endWithinMs, reversed, apart = false }: Extract<OrchestratorMessage, { kind: "assign" }>): void {
+  function assign({ assignment: id, items, inputs, endWithinMs, reversed, apart = false, triedBefore = [] }: Extract<OrchestratorMessage, { kind: "assign" }>): void {
     const known = assignments.get(id);
     if (known !== undefined) known.total += inputs.length;
     else {
@@ -363,7 +363,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       assignments.set(id, assignment);
     }
     if (apart) apartAssignment = id;
-    supply?.add({ assignment: id, items, inputs, reversed, apart });
+    supply?.add({ assignment: id, items, inputs, reversed, apart, triedBefore });
     if (draining !== undefined || ended) giveBackAll(draining?.cause ?? "RESTART");
     else executor?.wake(upstreamEnded());
   }

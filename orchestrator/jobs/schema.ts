@@ -162,7 +162,7 @@ export interface QuartileSpeculation {
   readonly extraTaskManagers?: boolean;
 }
 
-/** Which items are struck follows from `seed` and their place in the input, so that a run can be repeated. */
+/** Items are struck at their first try only. Which ones follows from `seed` and their place in the input, on every backend alike, so that a run can be repeated. */
 export interface JobFaults {
   /** Of the items: end as an error that another try may mend. @default 0 */
   readonly exceptionPercent?: number;

@@ -5,7 +5,7 @@ import { assignmentBytesMax, hostOf } from "../../task-manager/protocol.ts";
 import type { ItemSource, SourceItem } from "../inputs/types.ts";
 import { storeError } from "../results/journal.ts";
 import type { Home, Outcome } from "../results/types.ts";
-import { pushRange, rangesFromSorted } from "../scheduler/ranges.ts";
+import { intersection, pushRange, rangesFromSorted } from "../scheduler/ranges.ts";
 import { createScheduler } from "../scheduler/scheduler.ts";
 import type {
   EndedError,
@@ -300,13 +300,16 @@ export function startRun(options: RunOptions): Run {
   }
 
   /** As several messages where the inputs are long; they belong to one assignment all the same. */
-  function assign({ id, assignment, items, notAfterMs, reversed, apart = false }: Extract<SchedulerCommand, { kind: "assign" }>): void {
+  function assign({ id, assignment, items, notAfterMs, reversed, apart = false, triedBefore = [] }: Extract<SchedulerCommand, { kind: "assign" }>): void {
     const endWithinMs = notAfterMs === null ? null : Math.max(0, notAfterMs - elapsedMs());
     let ranges: number[] = [];
     let inputs: JsonValue[] = [];
     let bytes = 0;
     const send = () => {
-      if (inputs.length > 0) pool.send(id, { kind: "assign", assignment, items: ranges, inputs, endWithinMs, reversed, apart });
+      const tried = triedBefore.length === 0 ? [] : intersection(ranges, triedBefore);
+      if (inputs.length > 0) {
+        pool.send(id, { kind: "assign", assignment, items: ranges, inputs, endWithinMs, reversed, apart, ...(tried.length > 0 ? { triedBefore: tried } : {}) });
+      }
       ranges = [];
       inputs = [];
       bytes = 0;

@@ -1,4 +1,4 @@
-import { assignmentItemsMax } from "../../task-manager/protocol.ts";
+import { assignmentItemsMax, type Ranges } from "../../task-manager/protocol.ts";
 import { Assignment, type Reclaim, type Share } from "./assignment.ts";
 import type { Fleet, TaskManager } from "./fleet.ts";
 import { GroupQueue, weightOf, type Group } from "./groups.ts";
@@ -6,6 +6,7 @@ import type { Holders } from "./holders.ts";
 import type { Intake } from "./intake.ts";
 import type { Launcher } from "./launcher.ts";
 import type { Quarantine } from "./quarantine.ts";
+import { ascending, indexesOf, rangesFromSorted } from "./ranges.ts";
 import { FixedSizes, guidedBudget, type Budget, type GuidedLimits } from "./sizing.ts";
 import type { AssignmentId, SchedulerCommand, SchedulerPlan, TaskManagerId } from "./types.ts";
 import type { Waiting } from "./waiting.ts";
@@ -234,7 +235,28 @@ export class Assigner {
     }
     this.#parts.fleet.give(member, assignment, nowMs);
     this.#parts.watch(member);
-    return { kind: "assign", id: member.id, assignment: assignment.id, items: assignment.items, notAfterMs, reversed, ...(exclusive ? { apart: true } : {}) };
+    const triedBefore = this.#triedBefore(groups);
+    return {
+      kind: "assign",
+      id: member.id,
+      assignment: assignment.id,
+      items: assignment.items,
+      notAfterMs,
+      reversed,
+      ...(exclusive ? { apart: true } : {}),
+      ...(triedBefore.length > 0 ? { triedBefore } : {}),
+    };
+  }
+
+  /** Faults made on purpose strike a first try only. */
+  #triedBefore(groups: readonly Group[]): Ranges {
+    const { quarantine } = this.#parts;
+    const tried: Ranges[] = [];
+    for (const { ranges, history } of groups) {
+      if (history.attempts > 0) tried.push(ranges);
+      else if (quarantine.any) tried.push(rangesFromSorted([...indexesOf(ranges)].filter((index) => quarantine.has(index))));
+    }
+    return ascending(tried.flat());
   }
 
   /** Expected start, half a second, and twice as long as it should take; for ever where nobody knows how long that is. */

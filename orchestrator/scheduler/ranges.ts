@@ -60,3 +60,16 @@ export function without(first: number, end: number, taken: Ranges): number[] {
   if (at < end) left.push(at, end);
   return left;
 }
+
+/** What is in both; both ascending. */
+export function intersection(one: Ranges, other: Ranges): number[] {
+  const both: number[] = [];
+  let at = 0;
+  eachRange(one, (first, end) => {
+    while (at + 1 < other.length && (other[at + 1] ?? 0) <= first) at += 2;
+    for (let pair = at; pair + 1 < other.length && (other[pair] ?? 0) < end; pair += 2) {
+      pushRange(both, Math.max(first, other[pair] ?? 0), Math.min(end, other[pair + 1] ?? 0));
+    }
+  });
+  return both;
+}

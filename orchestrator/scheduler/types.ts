@@ -178,6 +178,8 @@ export type SchedulerCommand =
       readonly reversed: boolean;
       /** One item at a time, so that a loss or a hang blames the one that is begun. Absent: no. */
       readonly apart?: boolean;
+      /** Those of `items` that were tried before, or were begun where a Task Manager was lost. Absent: none. */
+      readonly triedBefore?: Ranges;
     }
   /** Give back the last `items` that are not begun; answered by `items-returned` with cause RECLAIMED, maybe empty. */
   | { readonly kind: "reclaim"; readonly id: TaskManagerId; readonly assignment: AssignmentId; readonly items: number }

@@ -39,10 +39,8 @@ export interface Ready {
   readonly configured: Extract<TaskManagerMessage, { kind: "configured" }>;
 }
 
-/** Whose faults strike which items follows from the id, and the id is the slot's. */
-export function keyOf({ configure, env, coresByMemory, taskManager }: TaskRequest): string {
-  const id = configure.faults === null ? null : taskManager;
-  return createHash("sha256").update(JSON.stringify([configure, env, coresByMemory, id])).digest("hex");
+export function keyOf({ configure, env, coresByMemory }: TaskRequest): string {
+  return createHash("sha256").update(JSON.stringify([configure, env, coresByMemory])).digest("hex");
 }
 
 export interface ResidentOptions {

@@ -5,6 +5,8 @@ export interface WorkItem {
   readonly assignment: number;
   readonly index: number;
   readonly input: JsonValue;
+  /** No fault is made of it any more. Absent: no. */
+  readonly triedBefore?: boolean;
 }
 
 export interface WorkError {

@@ -25,7 +25,7 @@ describe("a Task Manager that is lost", () => {
     const commands = scheduler.step(lost(1));
     expect(commands.map(({ kind }) => kind)).toEqual(["note-quarantine", "launch"]);
     expect(only("note-quarantine", commands)).toEqual([{ kind: "note-quarantine", items: [1, 4], losses: [0, 0, 0] }]);
-    expect(only("assign", scheduler.step(joined(2, 2)))).toMatchObject([{ items: [1, 4], apart: true }]);
+    expect(only("assign", scheduler.step(joined(2, 2)))).toMatchObject([{ items: [1, 4], apart: true, triedBefore: [1, 4] }]);
     // All were innocent: the others follow.
     const after = scheduler.step(ended(2, 3, 1, 4));
     expect(only("note-quarantine", after)).toEqual([{ kind: "note-quarantine", items: [], losses: [] }]);

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Bits } from "../../orchestrator/scheduler/bits.ts";
 import { GroupQueue, freshHistory } from "../../orchestrator/scheduler/groups.ts";
-import { ascending, countOf, indexesOf, isAscending, rangesFromSorted, without } from "../../orchestrator/scheduler/ranges.ts";
+import { ascending, countOf, indexesOf, intersection, isAscending, rangesFromSorted, without } from "../../orchestrator/scheduler/ranges.ts";
 
 const indexes = fc.uniqueArray(fc.nat(300), { maxLength: 100 }).map((list) => list.sort((a, b) => a - b));
 
@@ -23,6 +23,14 @@ describe("ranges", () => {
       fc.property(indexes, fc.nat(100), fc.nat(200), (taken, first, count) => {
         const expected = Array.from({ length: count }, (_, at) => first + at).filter((index) => !taken.includes(index));
         expect([...indexesOf(without(first, first + count, rangesFromSorted(taken)))]).toEqual(expected);
+      }),
+    );
+  });
+
+  test("that meet others have in common what is in both", () => {
+    fc.assert(
+      fc.property(indexes, indexes, (one, other) => {
+        expect(intersection(rangesFromSorted(one), rangesFromSorted(other))).toEqual(rangesFromSorted(one.filter((index) => other.includes(index))));
       }),
     );
   });

@@ -17,6 +17,13 @@ describe("an error that another try may mend", () => {
     expect(scheduler.counts).toMatchObject({ failed: 1, retried: 1 });
   });
 
+  test("goes out again as tried before, for those who make faults at a first try", () => {
+    const scheduler = startedScheduler({ items: 1, taskManagers: 1, plan: one });
+    expect(scheduler.given[0]).not.toHaveProperty("triedBefore");
+    scheduler.step(failed(1, 1, 0, true));
+    expect(only("assign", scheduler.wake())).toMatchObject([{ items: [0, 1], triedBefore: [0, 1] }]);
+  });
+
   test("that is mended ends as a result, with its number of tries", () => {
     const scheduler = startedScheduler({ items: 1, taskManagers: 1, plan: one });
     scheduler.step(failed(1, 1, 0, true));

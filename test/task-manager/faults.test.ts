@@ -23,33 +23,40 @@ async function start(faults: Partial<FaultSpec>, options: { readonly id?: string
 
 describe("which items are struck", () => {
   const spec: FaultSpec = { exceptionPercent: 10, delayPercent: 10, delayMaxMs: 100, killPercent: 10, stallPercent: 10, seed: 7 };
-  const fates = (seed: number, id: string) => indexes.map((index) => createFaultMaker({ ...spec, seed }, id).fate(index));
+  const fates = (seed: number) => indexes.map((index) => createFaultMaker({ ...spec, seed }).fate({ index }));
 
-  test("is the same for the same seed and Task Manager, and other for another seed or Task Manager", () => {
-    expect(fates(7, "tm-1")).toEqual(fates(7, "tm-1"));
-    expect(fates(7, "tm-2")).not.toEqual(fates(7, "tm-1"));
-    expect(fates(8, "tm-1")).not.toEqual(fates(7, "tm-1"));
+  test("is the same for the same seed, and other for another", () => {
+    expect(fates(7)).toEqual(fates(7));
+    expect(fates(8)).not.toEqual(fates(7));
   });
 
   test("is the share that was asked for", () => {
-    const maker = createFaultMaker(spec, "tm-1");
-    const strikes = indexes.map((index) => maker.strike(index));
-    const fate = fates(7, "tm-1");
+    const maker = createFaultMaker(spec);
+    const strikes = indexes.map((index) => maker.strike({ index }));
+    const fate = fates(7);
     // Of 10 000 draws at 10 %, 5 standard deviations are 150.
     for (const kind of ["exception", "delay"] as const) expect(Math.abs(strikes.filter((strike) => strike?.kind === kind).length - 1000)).toBeLessThan(250);
     for (const kind of ["kill", "stall"] as const) expect(Math.abs(fate.filter((each) => each === kind).length - 1000)).toBeLessThan(250);
     for (const strike of strikes) if (strike?.kind === "delay") expect(strike.delayMs).toBeLessThan(100);
   });
 
-  test("an item is struck once by a Task Manager, so that its next try can end well there", () => {
-    const maker = createFaultMaker({ ...spec, exceptionPercent: 100 }, "tm-1");
-    for (const index of indexes) expect(maker.strike(index)).toEqual({ kind: "exception" });
-    for (const index of indexes) expect(maker.strike(index)).toBeNull();
+  test("an item is struck at its first try only, and until that has ended", () => {
+    const maker = createFaultMaker({ ...spec, exceptionPercent: 100, killPercent: 100 });
+    for (const index of indexes) {
+      expect([maker.strike({ index }), maker.strike({ index }), maker.fate({ index })]).toEqual([{ kind: "exception" }, { kind: "exception" }, "kill"]);
+      expect([maker.strike({ index, triedBefore: true }), maker.fate({ index, triedBefore: true })]).toEqual([null, null]);
+    }
+  });
+
+  test("an item that comes back unbegun is not held up again", () => {
+    const maker = createFaultMaker({ ...none, delayPercent: 100, delayMaxMs: 10 });
+    expect(maker.strike({ index: 3 })?.kind).toBe("delay");
+    expect(maker.strike({ index: 3 })).toBeNull();
   });
 
   test("nothing happens at 0 %", () => {
-    const maker = createFaultMaker(none, "tm-1");
-    expect(indexes.every((index) => maker.strike(index) === null && maker.fate(index) === null)).toBe(true);
+    const maker = createFaultMaker(none);
+    expect(indexes.every((index) => maker.strike({ index }) === null && maker.fate({ index }) === null)).toBe(true);
   });
 });
 
@@ -64,7 +71,8 @@ describe("a Task Manager with faults", () => {
     for (const error of struck) expect(error).toMatchObject({ code: "INJECTED_FAULT", stage: "run", retryable: true });
     const [first] = struck;
     manager.errors.clear();
-    manager.assign(["again"], { assignment: 2, items: [first?.index ?? 0, (first?.index ?? 0) + 1] });
+    const again = [first?.index ?? 0, (first?.index ?? 0) + 1];
+    manager.assign(["again"], { assignment: 2, items: again, triedBefore: again });
     await manager.until(() => manager.results.get(first?.index ?? 0) === "again");
   });
 
@@ -83,16 +91,14 @@ describe("a Task Manager with faults", () => {
     await manager.until(() => manager.results.size === 200);
   });
 
-  test("is killed by an item that it has announced, and another Task Manager is not", async () => {
-    const maker = (id: string) => createFaultMaker({ ...none, killPercent: 2 }, id);
-    const index = indexes.find((each) => maker("tm-1").fate(each) === "kill" && maker("tm-2").fate(each) === null) ?? -1;
-    const first = await start({ killPercent: 2 }, { id: "tm-1" });
-    first.assign(["a"], { items: [index, index + 1] });
+  test("is killed by an item that it has announced, and another Task Manager is not, once it knows", async () => {
+    const first = await start({ killPercent: 100 }, { id: "tm-1" });
+    first.assign(["a"], { items: [5, 6] });
     expect(await first.ended).toEqual({ exitCode: null, signal: "SIGKILL" });
-    expect(first.begun()).toEqual([index]);
-    const second = await start({ killPercent: 2 }, { id: "tm-2" });
-    second.assign(["a"], { items: [index, index + 1] });
-    await second.until(() => second.results.has(index));
+    expect(first.begun()).toEqual([5]);
+    const second = await start({ killPercent: 100 }, { id: "tm-2" });
+    second.assign(["a"], { items: [5, 6], triedBefore: [5, 6] });
+    await second.until(() => second.results.has(5));
   });
 
   test("that stalls says nothing more, heartbeats included, and is there until it is killed", async () => {
