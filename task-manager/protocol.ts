@@ -231,7 +231,7 @@ const state = {
   /** Every assignment still held. */
   held,
   rssMb: z.number(),
-  /** CPU time of the process since its start. */
+  /** CPU time of the process since its task was ready. */
   cpuMs: z.number(),
   /** Items waiting in front of each stage. */
   queues: z.record(z.string(), z.number()),

@@ -62,6 +62,8 @@ export function startTaskManager(options: TaskManagerOptions): void {
   let executor: Executor | undefined;
   let reporter: Reporter | undefined;
   let draining: Ending | undefined;
+  /** Of starting and of getting the task ready. */
+  let cpuBeforeMs = 0;
   let ended = false;
   const timers: NodeJS.Timeout[] = [];
 
@@ -276,7 +278,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     return {
       held: [...assignments.values()].map(({ id }) => ({ assignment: id, ended: reporter?.endedOf(id) ?? 0 })),
       rssMb: process.memoryUsage.rss() / 1e6,
-      cpuMs: cpuMs(),
+      cpuMs: cpuMs() - cpuBeforeMs,
       queues: { waiting: host.waiting, begun: begun.size, ...executor?.queues() },
     };
   }
@@ -325,6 +327,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       timers.push(setInterval(() => checkTimeouts(itemTimeoutMs), timeoutCheckMs));
       watchMemory(memoryLimitMb);
     }
+    cpuBeforeMs = cpuMs();
     await channel.send({
       kind: "configured",
       room,

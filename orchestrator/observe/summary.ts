@@ -50,6 +50,8 @@ export interface Summary {
   readonly bottleneck: { readonly stage: Stage | "processor"; readonly knob: string } | null;
   /** Share of the machine's cores that the Task Managers used, 0 to 1; null: they were on other machines. */
   readonly processorShare: number | null;
+  /** The same with all else that ran on this machine, splitrun's own orchestrator too. */
+  readonly machineShare: number | null;
   /** Lanes stood empty for so long, since what was left waited for its host or for another try. */
   readonly waitedAsideMs: number;
   /** Highest resident memory of all Task Managers together, as heartbeats told it. */
@@ -157,8 +159,10 @@ const knobs: Readonly<Record<Stage, string>> = {
 const bottleneckShare = 0.6;
 /** A shorter wait is no news. */
 const waitedAsideToldMs = 1000;
-/** Above this share of all cores there is nothing to be had from more lanes. */
+/** Above this share of all cores, whoever uses them, there is nothing to be had from more lanes. */
 const processorFullShare = 0.85;
+/** Of all cores: other work that takes more is worth a word. */
+const othersToldShare = 0.2;
 
 export interface Times {
   readonly stages: Readonly<Partial<Record<Stage, StageTimes>>>;
@@ -169,6 +173,8 @@ export interface Times {
   /** CPU time of the Task Managers, and the cores that they could have used; null: those of machines elsewhere. */
   readonly cpuMs: number;
   readonly cores: number | null;
+  /** Share of this machine's cores that was at work for anybody. */
+  readonly machineShare: number;
 }
 
 /**
@@ -176,20 +182,25 @@ export interface Times {
  * else the busiest stage. A stage that waits on a full queue behind it is not at work, so the busiest is the one to
  * widen.
  */
-export function whereTheTimeWent(times: Times): Pick<Summary, "stages" | "bottleneck" | "processorShare"> {
+export function whereTheTimeWent(times: Times): Pick<Summary, "stages" | "bottleneck" | "processorShare" | "machineShare"> {
   const stages: Partial<Record<Stage, StageShare>> = {};
   for (const [stage, time] of Object.entries(times.stages) as [Stage, StageTimes][]) {
     const lanes = Math.max(1, Math.round(times.lanes[stage] ?? 1));
     stages[stage] = { ...time, lanes, busyShare: Math.min(1, time.busyMs / Math.max(1, lanes * times.elapsedMs)) };
   }
-  const processorShare = times.cores === null ? null : Math.min(1, times.cpuMs / Math.max(1, times.cores * times.elapsedMs));
-  return { stages, bottleneck: bottleneckOf(stages, processorShare), processorShare };
+  if (times.cores === null) return { stages, bottleneck: busiestOf(stages), processorShare: null, machineShare: null };
+  const processorShare = Math.min(1, times.cpuMs / Math.max(1, times.cores * times.elapsedMs));
+  // Measured by the kernel's ticks, a little too little.
+  const machineShare = Math.max(times.machineShare, processorShare);
+  return { stages, bottleneck: machineShare >= processorFullShare ? processorFull(machineShare - processorShare) : busiestOf(stages), processorShare, machineShare };
 }
 
-function bottleneckOf(stages: Summary["stages"], processorShare: number | null): Summary["bottleneck"] {
-  if (processorShare !== null && processorShare >= processorFullShare) {
-    return { stage: "processor", knob: "more cores or machines; a smaller or quantised model; smaller images" };
-  }
+function processorFull(othersShare: number): Summary["bottleneck"] {
+  const others = othersShare < othersToldShare ? "" : `less other work on this machine, which takes ${percent(othersShare)} of it; `;
+  return { stage: "processor", knob: `${others}more cores or machines; a smaller or quantised model; smaller images` };
+}
+
+function busiestOf(stages: Summary["stages"]): Summary["bottleneck"] {
   const [busiest] = (Object.entries(stages) as [Stage, StageShare][]).sort(([, a], [, b]) => b.busyShare - a.busyShare);
   if (busiest === undefined || busiest[1].busyShare < bottleneckShare) return null;
   return { stage: busiest[0], knob: knobs[busiest[0]] };
@@ -224,11 +235,13 @@ export function summaryText(summary: Summary): string {
     for (const [stage, share] of stages) {
       const perItem = share.items === 0 ? 0 : share.busyMs / share.items;
       lines.push(
-        `  ${stage.padEnd(11)} ${shareBar(share.busyShare)} ${`${Math.round(share.busyShare * 100)}%`.padStart(4)}  ${perItem.toFixed(2)} ms an item, ${share.lanes} ${share.lanes === 1 ? "lane" : "lanes"}`,
+        `  ${stage.padEnd(11)} ${shareBar(share.busyShare)} ${percent(share.busyShare).padStart(4)}  ${perItem.toFixed(2)} ms an item, ${share.lanes} ${share.lanes === 1 ? "lane" : "lanes"}`,
       );
     }
-    const { processorShare } = summary;
-    if (processorShare !== null) lines.push(`  ${"processor".padEnd(11)} ${shareBar(processorShare)} ${`${Math.round(processorShare * 100)}%`.padStart(4)}  of all cores`);
+    const { processorShare, machineShare } = summary;
+    if (processorShare !== null && machineShare !== null) {
+      lines.push(`  ${"processor".padEnd(11)} ${shareBar(machineShare)} ${percent(machineShare).padStart(4)}  of all cores, ${percent(processorShare)} by Task Managers`);
+    }
     if (summary.waitedAsideMs >= waitedAsideToldMs) {
       lines.push(`  For ${duration(summary.waitedAsideMs)} all that was left waited: for a host that asked for fewer requests, or for another try.`);
     }
@@ -267,6 +280,10 @@ function extras(parts: readonly (readonly [number, string, string?])[]): string 
 function shareBar(share: number): string {
   const full = Math.round(share * 20);
   return "█".repeat(full) + "·".repeat(20 - full);
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)}%`;
 }
 
 function shortInput(input: JsonValue): string {

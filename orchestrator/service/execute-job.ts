@@ -11,6 +11,7 @@ import { taskManagerEnvironment } from "../jobs/references.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import type { Cost } from "../observe/cost.ts";
 import { openEventsLog } from "../observe/events-log.ts";
+import { createMachineMeter } from "../observe/machine.ts";
 import { createProgressMeter, type Progress } from "../observe/progress.ts";
 import { openRunLog } from "../observe/run-log.ts";
 import { createSummaryGatherer, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
@@ -187,6 +188,7 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
     stages: {},
     bottleneck: null,
     processorShare: 0,
+    machineShare: 0,
     waitedAsideMs: 0,
     taskManagersRssMb: 0,
     errors: [],
@@ -233,6 +235,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   const gatherer = createSummaryGatherer();
   let stored = 0;
   const readyMs = performance.now();
+  const machine = createMachineMeter();
 
   const run = startRun({
     plan,
@@ -268,8 +271,9 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     const told = unwritable === null ? ended : { ...ended, state: "stopped" as const, reason: "disk" as const, message: unwritable };
     const { end, notes } = await endOfOutput(told, outputPlace, options);
     const atMs = performance.now();
+    const machineShare = machine.share();
     const billed = await cost.end({ items: stored, duplicates: ended.counts.droppedReports });
-    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, notes: [...home.notes, ...notes], cost: billed });
+    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, machineShare, notes: [...home.notes, ...notes], cost: billed });
     const unwritten = await writeSummary(runDir, summary);
     if (unwritten !== null) options.onNote?.(unwritten);
     return {
@@ -403,7 +407,7 @@ function summaryOf(
   { job, home, stageLanes, runDir, runId, startedAt, startedMs }: Prepared,
   end: RunEnd,
   gatherer: ReturnType<typeof createSummaryGatherer>,
-  { output, stored, readyMs, atMs, notes, cost }: { readonly output: string; readonly stored: number; readonly readyMs: number; readonly atMs: number; readonly notes: readonly string[]; readonly cost: Cost | null },
+  { output, stored, readyMs, atMs, machineShare, notes, cost }: { readonly output: string; readonly stored: number; readonly readyMs: number; readonly atMs: number; readonly machineShare: number; readonly notes: readonly string[]; readonly cost: Cost | null },
 ): Summary {
   const { read, succeeded, failed, reused, copied, retried } = end.counts;
   const makespanMs = Math.round(atMs - startedMs);
@@ -425,6 +429,7 @@ function summaryOf(
       elapsedMs: atMs - readyMs,
       cpuMs: gatherer.cpuMs,
       cores: job.backend.kind === "lambda" ? null : availableParallelism(),
+      machineShare,
     }),
     waitedAsideMs: end.waitedAsideMs,
     taskManagersRssMb: Math.round(gatherer.peakRssMb),

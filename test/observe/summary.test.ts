@@ -1,4 +1,6 @@
+import { cpus } from "node:os";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { createMachineMeter } from "../../orchestrator/observe/machine.ts";
 import { progressText, nothingYet } from "../../orchestrator/observe/progress.ts";
 import { createSummaryGatherer, summaryText, type Summary, whereTheTimeWent } from "../../orchestrator/observe/summary.ts";
 
@@ -16,6 +18,7 @@ const whole: Summary = {
   stages: {},
   bottleneck: null,
   processorShare: 0,
+  machineShare: 0,
   waitedAsideMs: 0,
   taskManagersRssMb: 0,
   errors: [],
@@ -61,7 +64,38 @@ test("the lanes of a run are those of the Task Managers that were there, not of 
   gatherer.left(2);
   vi.advanceTimersByTime(3000);
   expect(gatherer.meanTaskManagers()).toBeCloseTo(1.25, 6);
-  const elapsed = { elapsedMs: 4000, cpuMs: 4000, stages: { function: { items: 5, busyMs: 5000, waitMs: 0 } }, lanes: { function: gatherer.meanTaskManagers() } };
-  expect(whereTheTimeWent({ ...elapsed, cores: 2 })).toMatchObject({ processorShare: 0.5, stages: { function: { lanes: 1, busyShare: 1 } } });
+  const elapsed = { elapsedMs: 4000, cpuMs: 4000, machineShare: 0.4, stages: { function: { items: 5, busyMs: 5000, waitMs: 0 } }, lanes: { function: gatherer.meanTaskManagers() } };
+  expect(whereTheTimeWent({ ...elapsed, cores: 2 })).toMatchObject({ processorShare: 0.5, machineShare: 0.5, stages: { function: { lanes: 1, busyShare: 1 } } });
   expect(whereTheTimeWent({ ...elapsed, cores: null }).processorShare).toBeNull();
+});
+
+describe("the bottleneck", () => {
+  const stages = { preprocess: { items: 100, busyMs: 9500, waitMs: 0 }, infer: { items: 100, busyMs: 900, waitMs: 0 } };
+  const times = { stages, lanes: { preprocess: 1, infer: 1 }, elapsedMs: 10_000, cores: 2, cpuMs: 4000, machineShare: 0.25 };
+
+  test("is the busiest stage where cores are idle", () => {
+    expect(whereTheTimeWent(times).bottleneck).toMatchObject({ stage: "preprocess", knob: expect.stringContaining("task.preprocess.concurrency") });
+    expect(whereTheTimeWent({ ...times, cores: null }).bottleneck).toMatchObject({ stage: "preprocess" });
+  });
+
+  test("is the processor where it is full, whoever fills it: more lanes would not help", () => {
+    const own = whereTheTimeWent({ ...times, cpuMs: 18_000 });
+    expect(own.bottleneck).toMatchObject({ stage: "processor", knob: expect.not.stringContaining("other work") });
+    const others = whereTheTimeWent({ ...times, machineShare: 0.97 });
+    expect(others.bottleneck).toMatchObject({ stage: "processor", knob: expect.stringContaining("less other work on this machine, which takes 77% of it") });
+    expect(summaryText({ ...whole, ...others })).toContain("97%  of all cores, 20% by Task Managers");
+  });
+
+  test("is nothing where no stage is at work for long", () => {
+    expect(whereTheTimeWent({ ...times, elapsedMs: 40_000 }).bottleneck).toBeNull();
+  });
+});
+
+const untold = cpus().every(({ times }) => times.user === 0 && times.idle === 0);
+test.skipIf(untold)(`a machine's share is that of all its cores${untold ? " (not told here)" : ""}`, () => {
+  const meter = createMachineMeter();
+  const untilMs = performance.now() + 300;
+  while (performance.now() < untilMs);
+  expect(meter.share()).toBeGreaterThan(0.2 / cpus().length);
+  expect(meter.share()).toBeLessThanOrEqual(1);
 });

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -217,3 +217,17 @@ describe("a size", () => {
     expect(manager.messages.filter(({ kind }) => kind === "sized")).toEqual([]);
   });
 });
+
+test("the CPU time that is told is that of the work, not of what it took to start", async () => {
+  const { manager } = await startInference();
+  const startMs = await processCpuMs(manager.child.pid ?? 0);
+  await manager.until(() => manager.messages.some(({ kind }) => kind === "heartbeat"));
+  const told = manager.messages.find((message) => message.kind === "heartbeat");
+  expect(told?.cpuMs).toBeLessThan(startMs / 2);
+});
+
+/** All of a process's so far, as Linux counts it: in hundredths of a second (proc(5), fields 14 and 15 of stat). */
+async function processCpuMs(pid: number): Promise<number> {
+  const fields = (await readFile(`/proc/${pid}/stat`, "latin1")).split(") ").at(-1)?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
