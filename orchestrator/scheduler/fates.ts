@@ -30,6 +30,8 @@ export interface FatesParts {
   readonly attemptsMax: number;
   readonly hostBlockedMs: number;
   random(): number;
+  /** How many of so many new suspects may be tried at once, at most. */
+  together(suspects: number): number;
   /** Asks for `backOffOver` at that time. */
   wake(timeMs: number, group: Group): void;
 }
@@ -156,7 +158,7 @@ export class Fates {
       suspects += group.count;
       for (const free of this.#unheld(group, assignment, nowMs, true)) {
         if (alone) this.#lostAlone(free, cause, nowMs);
-        else quarantine.suspect(free, assignment.exclusive ? Math.ceil(free.count / 2) : Infinity);
+        else quarantine.suspect(free, Math.min(this.#parts.together(free.count), assignment.exclusive ? Math.ceil(free.count / 2) : Infinity));
       }
     }
     return suspects;

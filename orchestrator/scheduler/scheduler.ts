@@ -36,6 +36,8 @@ const heartbeatsWithoutMax = 2;
 /** Above so many times the mean, a size tells of an odd file rather than of long work. */
 const sizedMax = 100;
 const refusalsMax = 3;
+/** What a start costs at least: the first Task Manager of a run may have been there before it. */
+const launchLeastMs = 300;
 /** The longest that anything runs which nobody can stop: an invocation of Lambda. */
 const silentMaxMs = 900_000;
 /** From the request to stop to the end of what runs, when the job has run out of time. */
@@ -132,6 +134,7 @@ class StateMachine implements Scheduler {
       attemptsMax: plan.attemptsMax,
       hostBlockedMs: plan.hostBlockedMs,
       random: this.#random,
+      together: (suspects) => this.#suspectsTogether(suspects),
       wake: (timeMs, group) => this.#deadlines.add(timeMs, { kind: "back-off", group }),
     });
     this.#speculation = speculationOf(plan, {
@@ -717,15 +720,28 @@ class StateMachine implements Scheduler {
 
   /** As many more as are allowed and can have something to do. */
   #launchCount(nowMs: number): number {
-    const wanted = this.#speculation.wanted;
-    if (this.#stopping !== null || (this.#waiting.all === 0 && wanted === 0) || this.#launcher.unavailable !== null) return 0;
+    if (this.#stopping !== null || this.#launcher.unavailable !== null) return 0;
     const allowed = Math.min(this.#launcher.allowance, this.#plan.taskManagersMax) - this.#fleet.size - this.#launcher.launching;
-    if (allowed <= 0) return 0;
-    if (this.#waiting.all === 0) return Math.min(allowed, wanted - this.#launcher.launching);
+    return allowed <= 0 ? 0 : Math.min(allowed, Math.max(this.#spareCount(), this.#usefulCount(nowMs)));
+  }
+
+  /** Whoever tries a suspect may be lost with it: the next one starts meanwhile. */
+  #spareCount(): number {
+    return this.#quarantine.any && this.#fleet.idle + this.#launcher.launching === 0 ? 1 : 0;
+  }
+
+  #usefulCount(nowMs: number): number {
+    if (this.#waiting.all === 0) return this.#speculation.wanted - this.#launcher.launching;
     if (this.#isNearlyDone(nowMs)) return 0;
     const items = this.#waiting.all + this.#intake.remaining - this.#fleet.bound;
-    const useful = Math.ceil(items / (this.#assigner.fixedItems ?? this.#fleet.lanes)) - this.#fleet.idle - this.#launcher.launching;
-    return Math.min(allowed, useful);
+    return Math.ceil(items / (this.#assigner.fixedItems ?? this.#fleet.lanes)) - this.#fleet.idle - this.#launcher.launching;
+  }
+
+  /** In smaller groups the one to blame is found with fewer losses: worth it as far as handing them out costs less than a start. */
+  #suspectsTogether(suspects: number): number {
+    const { startMs } = this.#fleet;
+    const launchMs = Math.max(this.#launcher.launchMs ?? 0, launchLeastMs);
+    return startMs === null ? Infinity : Math.ceil((suspects * startMs) / launchMs);
   }
 
   /** Those that work will have done it all before another one could start. */

@@ -308,7 +308,8 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
     async close() {
       closing = true;
       serve();
-      await Promise.all([...running].map(([launched, backend]) => endSoon(backend, launched, "gently")));
+      const ready = new Set([...members.values()].map(({ launched }) => launched));
+      await Promise.all([...running].map(([launched, backend]) => endSoon(backend, launched, ready.has(launched) ? "gently" : "now")));
     },
   };
 }

@@ -25,14 +25,19 @@ describe("a Task Manager that is lost", () => {
     const commands = scheduler.step(lost(1));
     expect(commands.map(({ kind }) => kind)).toEqual(["note-quarantine", "launch"]);
     expect(only("note-quarantine", commands)).toEqual([{ kind: "note-quarantine", items: [1, 4], losses: [0, 0, 0] }]);
-    expect(only("assign", scheduler.step(joined(2, 2)))).toMatchObject([{ items: [1, 4], apart: true, triedBefore: [1, 4] }]);
+    expect(only("assign", scheduler.step(joined(2, 2)))).toMatchObject([{ items: [1, 2], apart: true, triedBefore: [1, 2] }]);
+    expect(only("assign", scheduler.step(ended(2, 3, 1, 2)))).toMatchObject([{ items: [2, 3], apart: true }]);
+    expect(only("assign", scheduler.step(ended(2, 4, 2, 3)))).toMatchObject([{ items: [3, 4], apart: true }]);
     // All were innocent: the others follow.
-    const after = scheduler.step(ended(2, 3, 1, 4));
+    const after = scheduler.step(ended(2, 5, 3, 4));
     expect(only("note-quarantine", after)).toEqual([{ kind: "note-quarantine", items: [], losses: [] }]);
     expect(only("assign", after).map(({ items }) => items)).toEqual([[4, 14], [14, 24]]);
   });
 
-  test("is found out by halves, and only the item that is to blame ends as an error, after two losses while alone", () => {
+  test.each([
+    ["by halves where handing them out singly would cost more than the starts of Task Managers", 1000, 6],
+    ["singly where handing them out costs next to nothing", 5, 3],
+  ])("is found out %s, and only the item that is to blame ends as an error, after two losses while alone", (_name, startMs, losses) => {
     const poison = 5;
     const scheduler = startedScheduler({ items: 8, taskManagers: 1 });
     const storedErrors: unknown[] = [];
@@ -43,7 +48,7 @@ describe("a Task Manager that is lost", () => {
     for (let turn = 0; turn < 50 && given !== undefined; turn++) {
       const [first = 0, end = 0] = given.items;
       const { assignment } = given;
-      let commands = [...scheduler.step(begun(id, assignment, first, end))];
+      let commands = [...scheduler.step(begun(id, assignment, first, end), scheduler.nowMs + startMs)];
       const kills = poison >= first && poison < end;
       commands = [...scheduler.step(kills ? lost(id, { exitCode: null, signal: "SIGSEGV", message: "tm ended (killed by SIGSEGV)" }) : ended(id, assignment, first, end))];
       for (const { results: stored, errors } of only("store", commands)) {
@@ -71,7 +76,7 @@ describe("a Task Manager that is lost", () => {
     ]);
     expect(results).toEqual(new Set([0, 1, 2, 3, 4, 6, 7]));
     expect(notes[0]).toEqual([0, 8]);
-    expect(scheduler.counts).toMatchObject({ succeeded: 7, failed: 1, losses: 6 });
+    expect(scheduler.counts).toMatchObject({ succeeded: 7, failed: 1, losses });
   });
 
   test("while it drained as asked is not held against the item that it had alone", () => {
@@ -99,8 +104,27 @@ describe("quarantine", () => {
     scheduler.step(lost(1));
     // Task Manager 2 gets nothing more until it is empty.
     expect(only("assign", scheduler.step(ended(2, 3, 20, 30)))).toEqual([]);
-    expect(only("assign", scheduler.step(ended(2, 4, 30, 40)))).toMatchObject([{ id: 2, items: [0, 3] }]);
+    expect(only("assign", scheduler.step(ended(2, 4, 30, 40)))).toMatchObject([{ id: 2, items: [0, 1], apart: true }]);
     expect(only("assign", scheduler.step(joined(3, 2))).map(({ id }) => id)).toEqual([3, 3]);
+  });
+
+  test("has the next Task Manager start while a suspect is tried: one, and within what is allowed", () => {
+    const launchedOnLoss = (allowed: number) => {
+      const scheduler = startedScheduler({ items: 1, taskManagers: 1, plan: { taskManagersMax: 3 } });
+      scheduler.step(begun(1, 1, 0, 1));
+      scheduler.step(allowance(allowed));
+      const first = only("launch", scheduler.step(lost(1))).flatMap(({ ids }) => ids);
+      const tried = scheduler.step(joined(2));
+      expect(only("assign", tried)).toMatchObject([{ items: [0, 1], apart: true }]);
+      const ahead = only("launch", tried).flatMap(({ ids }) => ids);
+      // It idles until it is needed, and then another one starts.
+      const idle = ahead.length === 0 ? [] : only("launch", scheduler.step(joined(3)));
+      scheduler.step(begun(2, 2, 0, 1));
+      const again = scheduler.step(lost(2));
+      return { first, ahead, idle, again: only("launch", again).flatMap(({ ids }) => ids), triedAgain: only("assign", again).map(({ id }) => id) };
+    };
+    expect(launchedOnLoss(1)).toEqual({ first: [2], ahead: [], idle: [], again: [3], triedAgain: [] });
+    expect(launchedOnLoss(3)).toEqual({ first: [2], ahead: [3], idle: [], again: [4], triedAgain: [3] });
   });
 
   test("of an earlier run goes on where it was", () => {
