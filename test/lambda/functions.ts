@@ -162,7 +162,8 @@ export function functionsBehaveAsInLambda(kind: RuntimeClient): void {
     expect(slow.log).toMatch(/Task timed out after 1\.00 seconds\nEND/);
     expect(slow.log).toMatch(/\tStatus: timeout$/m);
     expect(isGone(pid)).toBe(true);
-    expect((await invoke(client, "slow", {})).payload["calls"]).toBe(1);
+    // Its init counts, too, and a busy machine may need longer for it.
+    await until(async () => (await invoke(client, "slow", {})).payload["calls"] === 1);
   });
 
   test("a function that needs more memory than it has is killed, and its REPORT says so", async () => {

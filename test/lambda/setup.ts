@@ -71,6 +71,6 @@ export async function invokeStreamed(client: LambdaClient, name: string, event: 
   return { chunks, lines, complete, error };
 }
 
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!await condition()) await new Promise((resolve) => setTimeout(resolve, 5));
 }

@@ -1,8 +1,8 @@
 import { execFileSync, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -29,7 +29,20 @@ export function radosgwMissing(): string | null {
   return missing.length === 0 ? null : `left out: not installed: ${missing.join(", ")}; Debian's packages radosgw, ceph-mon and ceph-osd have them`;
 }
 
+/** Between the look at the ports and their use somebody else may take them. */
+const startsMax = 4;
+
 export async function startRadosgw(): Promise<Radosgw> {
+  for (let starts = 1; ; starts += 1) {
+    try {
+      return await startOnce();
+    } catch (error) {
+      if (starts === startsMax || !String(error).includes("Address already in use")) throw error;
+    }
+  }
+}
+
+async function startOnce(): Promise<Radosgw> {
   const directory = await mkdtemp(path.join(tmpdir(), "splitrun-rgw-"));
   const child = spawn(script, [directory, String(await freePort())], { stdio: ["pipe", "pipe", "pipe"] });
   let complaints = "";
@@ -70,12 +83,24 @@ function isOnPath(program: string): boolean {
   }
 }
 
-/** Its neighbours, which the server takes too, are as good as always free. */
+/** With a free neighbour, which the server takes too; below the ports that connections and servers of tests are given. */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    if (await isFree(port) && await isFree(port + 1)) return port;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const listening = once(server, "listening");
+  server.listen(port, "127.0.0.1");
+  try {
+    await listening;
+  } catch {
+    return false;
+  }
   server.close();
   await once(server, "close");
-  return Math.min(port, 65_000);
+  return true;
 }
