@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import { validateHeaderName, validateHeaderValue } from "node:http";
+import type { IncomingHttpHeaders } from "node:http";
 import { addressOfHost, isMetadataName } from "./http/addresses.ts";
 import { createDispatcher } from "./http/dispatcher.ts";
 import { Exchange } from "./http/exchange.ts";
@@ -12,17 +13,27 @@ import { MemoryBody } from "./http/memory-body.ts";
 import { systemNetwork } from "./http/network.ts";
 import type { Network } from "./http/network.ts";
 import { redactUrl } from "./http/redact-url.ts";
+import { conditionsFor, validatorsOf } from "./http/validators.ts";
+import type { Validators } from "./http/validators.ts";
 import type { DownloadSpec } from "./protocol.ts";
 import { TaskRefused } from "./tasks/types.ts";
 
 export { redactUrl } from "./http/redact-url.ts";
 export type { FileContent } from "./http/file-body.ts";
+export type { Validators } from "./http/validators.ts";
 
 export type HttpClientOptions = Omit<DownloadSpec, "concurrency">;
 
 export interface FileOptions {
   readonly maxBytes: number;
   readonly timeoutMs: number;
+  /** Of the copy that the caller has: no body comes if it is still the same. null: it has none. */
+  readonly known: Validators | null;
+}
+
+export interface DownloadedFile extends FileContent {
+  /** null: only another download would tell whether it has changed. */
+  readonly validators: Validators | null;
 }
 
 /** What the caller has to do with a download while it runs. */
@@ -43,9 +54,10 @@ export interface HttpClient {
   get(url: string, transfer?: Transfer): Promise<Buffer<ArrayBuffer>>;
   /**
    * Into the file, which appears whole or not at all (an existing one is replaced). Limits of its own, since models
-   * are larger than items. Rejects with the file system's error where the disk is the reason.
+   * are larger than items. null: nothing was written, what the caller knows is what there is. Rejects with the file
+   * system's error where the disk is the reason.
    */
-  downloadToFile(url: string, path: string, options: FileOptions): Promise<FileContent>;
+  downloadToFile(url: string, path: string, options: FileOptions): Promise<DownloadedFile | null>;
   /** Ends all connections; downloads under way fail. */
   close(): Promise<void>;
 }
@@ -56,6 +68,20 @@ const harmlessHeaders: ReadonlySet<string> = new Set(["user-agent", "accept", "a
 const refusedHeaders: ReadonlySet<string> = new Set([
   "connection", "content-length", "expect", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
 ]);
+
+interface DownloadOptions<Body> {
+  readonly timeoutMs: number;
+  readonly sink: BodySink<Body>;
+  readonly known: Validators | null;
+  readonly signal: AbortSignal | undefined;
+}
+
+interface Downloaded<Body> {
+  readonly body: Body;
+  /** The one that answered. */
+  readonly url: URL;
+  readonly headers: IncomingHttpHeaders;
+}
 
 /** @throws TaskRefused for a header, proxy or certificate that cannot be used, naming the job's field. */
 export function createHttpClient(options: HttpClientOptions, network: Network = systemNetwork): HttpClient {
@@ -70,7 +96,8 @@ export function createHttpClient(options: HttpClientOptions, network: Network = 
   // Items come in runs of one host, and the check of an address costs more than the rest of a request's preparation.
   let allowedHost = "";
 
-  async function download<Body>(text: string, timeoutMs: number, sink: BodySink<Body>, signal?: AbortSignal): Promise<Body> {
+  /** null: what is known is what there is. */
+  async function download<Body>(text: string, { timeoutMs, sink, known, signal }: DownloadOptions<Body>): Promise<Downloaded<Body> | null> {
     const first = parseHttpUrl(text);
     let url = first;
     let exchange: Exchange | undefined;
@@ -81,11 +108,14 @@ export function createHttpClient(options: HttpClientOptions, network: Network = 
       for (let redirects = 0; redirects <= options.redirectsMax; redirects += 1) {
         refuseMetadata(url);
         signal?.throwIfAborted();
+        const conditions = known && conditionsFor(url, known);
+        const sent = url === first || url.origin === first.origin ? headers : harmless;
         const answer = await new Promise<Answer>((resolve, reject) => {
-          exchange = new Exchange({ url, first, sink, idleTimeoutMs: options.idleTimeoutMs, resolve, reject });
-          dispatcher.dispatch(requestOf(url, url === first || url.origin === first.origin ? headers : harmless), exchange);
+          exchange = new Exchange({ url, first, sink, idleTimeoutMs: options.idleTimeoutMs, conditional: conditions !== null, resolve, reject });
+          dispatcher.dispatch(requestOf(url, conditions === null ? sent : { ...sent, ...conditions }), exchange);
         });
-        if (answer.kind === "body") return await sink.finish();
+        if (answer.kind === "body") return { body: await sink.finish(), url, headers: answer.headers };
+        if (answer.kind === "not-modified") return null;
         url = redirectTarget(answer.location, url);
       }
       throw downloadFailure("DOWNLOAD_REDIRECTS", `more than ${options.redirectsMax} redirects, the last to ${redactUrl(url.href)}`, false);
@@ -108,13 +138,20 @@ export function createHttpClient(options: HttpClientOptions, network: Network = 
   }
 
   return {
-    get: (url, transfer) => download(url, options.timeoutMs, new MemoryBody(options.maxBytes, transfer?.onLength), transfer?.signal),
-    async downloadToFile(url, path, { maxBytes, timeoutMs }) {
+    async get(url, transfer) {
+      const sink = new MemoryBody(options.maxBytes, transfer?.onLength);
+      const downloaded = await download(url, { timeoutMs: options.timeoutMs, sink, known: null, signal: transfer?.signal });
+      if (downloaded === null) throw new Error("an answer without a body to a request without a condition");
+      return downloaded.body;
+    },
+    async downloadToFile(text, path, { maxBytes, timeoutMs, known }) {
       const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
       try {
-        const content = await download(url, timeoutMs, new FileBody(temporary, maxBytes));
+        const downloaded = await download(text, { timeoutMs, sink: new FileBody(temporary, maxBytes), known, signal: undefined });
+        if (downloaded === null) return null;
         await rename(temporary, path);
-        return content;
+        const { body, url, headers } = downloaded;
+        return { ...body, validators: validatorsOf(url, headers) };
       } catch (error) {
         await rm(temporary, { force: true });
         throw error;

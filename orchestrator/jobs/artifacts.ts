@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Artifact, DownloadSpec, FunctionTask, InferenceTask, JsonValue, S3Settings, TaskSpec } from "../../task-manager/protocol.ts";
+import type { Validators } from "../../task-manager/http-client.ts";
 import { SplitrunError } from "../errors.ts";
 import type { BundledModule } from "./bundle.ts";
 import { openContentCache, type CachedFile, type ContentCache } from "./content-cache.ts";
@@ -147,18 +148,25 @@ async function modelOfUrl(url: string, download: DownloadSpec, cache: ContentCac
     // The items' headers may hold a token that is none of the model's host's business.
     const client = createHttpClient({ ...download, headers: {} });
     try {
-      const file = await cache.keepWritten(path.extname(name), (temporary) =>
-        client.downloadToFile(url, temporary, { maxBytes: modelBytesMax, timeoutMs: modelTimeoutMs }));
+      const file = await cache.keepChanging(url, path.extname(name), async (temporary, known) => {
+        const content = await client.downloadToFile(url, temporary, { maxBytes: modelBytesMax, timeoutMs: modelTimeoutMs, known: validatorsIn(known) });
+        return content && { ...content, version: content.validators && JSON.stringify(content.validators) };
+      });
       return { artifact: artifactOf(file, name), file };
     } finally {
       await client.close();
     }
   } catch (cause) {
+    if (cause instanceof SplitrunError) throw cause;
     const { code, field } = cause as { readonly code?: unknown; readonly field?: unknown };
     const why = cause instanceof Error ? cause.message : String(cause);
     if (typeof field === "string" && typeof code === "string") throw new SplitrunError(`${field}: ${why}`, { code, field, cause });
     throw new SplitrunError(`task.model: ${withoutSecrets(url)} could not be downloaded: ${why}`, { code: "MODEL_DOWNLOAD", field: "task.model", value: withoutSecrets(url), cause });
   }
+}
+
+function validatorsIn(version: string | null): Validators | null {
+  return version === null ? null : (JSON.parse(version) as Validators);
 }
 
 async function completeDownload({ perHost: _perHost, ...download }: ResolvedDownload, s3: S3Settings, environment: Environment): Promise<DownloadSpec> {

@@ -4,6 +4,7 @@ import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/pro
 import { homedir } from "node:os";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
+import { z } from "zod";
 import { SplitrunError } from "../errors.ts";
 import { noteUse, pruneCache } from "./prune-cache.ts";
 import type { Environment } from "./references.ts";
@@ -34,9 +35,18 @@ export interface ContentCache {
   keepWritten(ending: string, write: WriteFile): Promise<CachedFile>;
   /** The same, once a version of what goes by that name. */
   keepVersion(source: { readonly name: string; readonly version: string; readonly bytes: number }, ending: string, write: WriteFile): Promise<CachedFile>;
+  /** The same where only the one who has it can tell whether it has changed, and tells it by writing nothing. */
+  keepChanging(name: string, ending: string, write: WriteIfChanged): Promise<CachedFile>;
 }
 
-type WriteFile = (file: string) => Promise<{ readonly sha256: string; readonly bytes: number }>;
+interface Written {
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+type WriteFile = (file: string) => Promise<Written>;
+/** `known` is the version of the copy that is kept. null: that is still the one. A version of null is not kept. */
+type WriteIfChanged = (file: string, known: string | null) => Promise<(Written & { readonly version: string | null }) | null>;
 
 /** @throws SplitrunError CACHE_UNUSABLE */
 export async function openContentCache(directory: string): Promise<ContentCache> {
@@ -46,28 +56,47 @@ export async function openContentCache(directory: string): Promise<ContentCache>
 
   const noteOf = (name: string) => path.join(directory, "index", `${createHash("sha256").update(name).digest("hex")}.json`);
 
-  /** null: it is not there any more, or another one. */
-  async function kept(note: string, { text, bytes }: Pick<Identity, "text" | "bytes">, ending: string): Promise<CachedFile | null> {
-    const known = await knownHash(note, text);
-    if (known === null) return null;
-    const place = placeOf(known, ending);
+  /** The copy that was noted, if it is still there and whole. */
+  async function kept(note: string, ending: string): Promise<(CachedFile & { readonly version: string }) | null> {
+    const noted = await readNote(note);
+    if (noted === null) return null;
+    const { sha256, bytes, version } = noted;
+    const place = placeOf(sha256, ending);
     await Promise.all([noteUse(note), noteUse(place)]);
-    return (await sizeOf(place)) === bytes ? { sha256: known, bytes, path: place } : null;
+    return (await sizeOf(place)) === bytes ? { sha256, bytes, path: place, version } : null;
   }
 
-  async function keepWritten(ending: string, write: WriteFile): Promise<CachedFile> {
+  const copyOf = ({ sha256, bytes }: Written, ending: string): CachedFile => ({ sha256, bytes, path: placeOf(sha256, ending) });
+
+  /** Appears under its name whole or not at all. null: nothing was written. */
+  async function intoPlace<Result extends Written | null>(ending: string, write: (file: string) => Promise<Result>): Promise<Result> {
     const temporary = path.join(directory, `.${randomBytes(8).toString("hex")}.tmp`);
     try {
-      const { sha256, bytes } = await write(temporary);
+      const written = await write(temporary);
+      if (written === null) return written;
       await chmod(temporary, 0o600);
-      await rename(temporary, placeOf(sha256, ending));
-      return { sha256, bytes, path: placeOf(sha256, ending) };
+      await rename(temporary, placeOf(written.sha256, ending));
+      return written;
     } catch (cause) {
-      if (!isFull(cause)) throw cause;
-      throw new SplitrunError(`the cache ${directory} is full: ${cause.message}; make room, or set SPLITRUN_CACHE_DIR to another disk`, { code: "CACHE_UNUSABLE", value: directory, cause });
+      throw asFull(cause);
     } finally {
       await rm(temporary, { force: true });
     }
+  }
+
+  async function keepWritten(ending: string, write: WriteFile): Promise<CachedFile> {
+    return copyOf(await intoPlace(ending, write), ending);
+  }
+
+  async function noteCopy(note: string, version: string, { sha256, bytes }: CachedFile): Promise<void> {
+    await writeNote(note, { version, sha256, bytes }).catch((cause: unknown) => {
+      throw asFull(cause);
+    });
+  }
+
+  function asFull(cause: unknown): unknown {
+    if (!isFull(cause)) return cause;
+    return new SplitrunError(`the cache ${directory} is full: ${cause.message}; make room, or set SPLITRUN_CACHE_DIR to another disk`, { code: "CACHE_UNUSABLE", value: directory, cause });
   }
 
   return {
@@ -79,23 +108,33 @@ export async function openContentCache(directory: string): Promise<ContentCache>
     async keepFile(file) {
       const identity = await identityOf(file);
       const note = noteOf(file);
-      const known = await kept(note, identity, path.extname(file));
-      if (known !== null) return known;
+      const known = await kept(note, path.extname(file));
+      if (known?.version === identity.text) return known;
 
       const copy = await keepWritten(path.extname(file), (temporary) => copyHashed(file, temporary));
       if ((await identityOf(file)).text !== identity.text) {
         throw new SplitrunError(`${file} changed while it was read; start again once it is complete`, { code: "FILE_CHANGED", value: file });
       }
       // A change right after reading could leave size and time as they were (as in git's index): young files are not noted.
-      if (Date.now() - identity.modifiedMs >= settledMs) await noteHash(note, identity.text, copy.sha256);
+      if (Date.now() - identity.modifiedMs >= settledMs) await noteCopy(note, identity.text, copy);
       return copy;
     },
     async keepVersion({ name, version, bytes }, ending, write) {
       const note = noteOf(name);
-      const known = await kept(note, { text: version, bytes }, ending);
-      if (known !== null) return known;
+      const known = await kept(note, ending);
+      if (known?.version === version && known.bytes === bytes) return known;
       const copy = await keepWritten(ending, write);
-      await noteHash(note, version, copy.sha256);
+      await noteCopy(note, version, copy);
+      return copy;
+    },
+    async keepChanging(name, ending, write) {
+      const note = noteOf(name);
+      const known = await kept(note, ending);
+      const written = await intoPlace(ending, (temporary) => write(temporary, known?.version ?? null));
+      if (written === null && known !== null) return known;
+      if (written === null) throw new TypeError(`${name} is said not to have changed, and was never there`);
+      const copy = copyOf(written, ending);
+      if (written.version !== null) await noteCopy(note, written.version, copy);
       return copy;
     },
   };
@@ -118,7 +157,7 @@ function isFull(cause: unknown): cause is Error {
   return cause instanceof Error && "code" in cause && (cause.code === "ENOSPC" || cause.code === "EDQUOT");
 }
 
-async function copyHashed(from: string, to: string): Promise<{ readonly sha256: string; readonly bytes: number }> {
+async function copyHashed(from: string, to: string): Promise<Written> {
   const hash = createHash("sha256");
   let bytes = 0;
   await pipeline(
@@ -137,27 +176,33 @@ async function copyHashed(from: string, to: string): Promise<{ readonly sha256: 
 
 interface Identity {
   readonly text: string;
-  readonly bytes: number;
   readonly modifiedMs: number;
 }
 
 async function identityOf(file: string): Promise<Identity> {
   const { dev, ino, size, mtimeNs, ctimeNs, mtimeMs } = await stat(file, { bigint: true });
-  return { text: [dev, ino, size, mtimeNs, ctimeNs].join(":"), bytes: Number(size), modifiedMs: Number(mtimeMs) };
+  return { text: [dev, ino, size, mtimeNs, ctimeNs].join(":"), modifiedMs: Number(mtimeMs) };
 }
 
 const settledMs = 2000;
 
-async function noteHash(note: string, identity: string, sha256: string): Promise<void> {
-  const temporary = `${note}.${randomBytes(6).toString("hex")}.tmp`;
-  await writeFile(temporary, JSON.stringify({ identity, sha256 }), { mode: 0o600 });
-  await rename(temporary, note);
+const noteSchema = z.object({ version: z.string(), sha256: z.string().regex(/^[0-9a-f]{64}$/), bytes: z.number() });
+/** Of what goes by a name: which copy is of which version. */
+type Note = z.infer<typeof noteSchema>;
+
+async function writeNote(file: string, note: Note): Promise<void> {
+  const temporary = `${file}.${randomBytes(6).toString("hex")}.tmp`;
+  try {
+    await writeFile(temporary, JSON.stringify(note), { mode: 0o600 });
+    await rename(temporary, file);
+  } finally {
+    await rm(temporary, { force: true });
+  }
 }
 
-async function knownHash(note: string, identity: string): Promise<string | null> {
+async function readNote(file: string): Promise<Note | null> {
   try {
-    const noted = JSON.parse(await readFile(note, "utf8")) as { readonly identity?: unknown; readonly sha256?: unknown };
-    return noted.identity === identity && typeof noted.sha256 === "string" && /^[0-9a-f]{64}$/.test(noted.sha256) ? noted.sha256 : null;
+    return noteSchema.parse(JSON.parse(await readFile(file, "utf8")));
   } catch {
     // Not noted, or half a note: the file is read again.
     return null;

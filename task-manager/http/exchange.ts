@@ -21,7 +21,11 @@ export interface BodySink<Body> {
   abandon(error: unknown): Promise<void>;
 }
 
-export type Answer = { readonly kind: "body" } | { readonly kind: "redirect"; readonly location: string };
+export type Answer =
+  | { readonly kind: "body"; readonly headers: IncomingHttpHeaders }
+  | { readonly kind: "redirect"; readonly location: string }
+  /** To a request that asked for the body only if it has changed. */
+  | { readonly kind: "not-modified" };
 
 export interface ExchangeOptions {
   readonly url: URL;
@@ -29,6 +33,8 @@ export interface ExchangeOptions {
   readonly first: URL;
   readonly sink: BodySink<unknown>;
   readonly idleTimeoutMs: number;
+  /** Whether the body was asked for only if it has changed. */
+  readonly conditional: boolean;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -108,11 +114,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #judge(status: number, headers: IncomingHttpHeaders): Answer | Error {
-    const { url, first } = this.#options;
+    const { url, first, conditional } = this.#options;
     const location = headers.location;
     if (location !== undefined && [301, 302, 303, 307, 308].includes(status)) return { kind: "redirect", location };
     // 206 answers a question that was not asked: a part of the body.
-    if (status < 300 && status !== 206) return { kind: "body" };
+    if (status < 300 && status !== 206) return { kind: "body", headers };
+    if (status === 304 && conditional) return { kind: "not-modified" };
     return statusFailure(status, headers["retry-after"], { url, first, nowMs: Date.now() });
   }
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { cp, mkdir, readFile, readdir, rename, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir, rename, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -8,6 +8,7 @@ import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { prepareArtifacts, type PreparedArtifacts } from "../../orchestrator/jobs/artifacts.ts";
 import { defaultCacheDir } from "../../orchestrator/jobs/content-cache.ts";
 import { taskSpec, type FunctionTask, type InferenceTask } from "../../task-manager/protocol.ts";
+import { mountOwnDisk, ownDisk } from "../support/own-disk.ts";
 import { forgetConfiguration, setCredentials } from "../support/s3/client.ts";
 import { startS3Server } from "../support/s3/server.ts";
 import type { S3Server } from "../support/s3/server.ts";
@@ -128,6 +129,88 @@ describe("a model at a URL", () => {
     expect(String(missing)).toContain(`${origin}/m.onnx?… could not be downloaded: 404`);
     expect(String(missing)).not.toContain("hush");
     expect(await readdir(cacheDir)).toEqual(["index"]);
+  });
+
+  interface Versions {
+    readonly origin: string;
+    /** What goes by that path now. */
+    readonly now: { body: string; headers: Readonly<Record<string, string>>; redirect?: string };
+    /** Of each request: its path, what it has already, and the status that it got. */
+    readonly seen: string[];
+  }
+
+  /** Answers as RFC 9110 wants it to requests for what has changed. */
+  async function serveVersions(): Promise<Versions> {
+    const versions: { -readonly [Key in keyof Versions]: Versions[Key] } = { origin: "", now: { body: "one", headers: {} }, seen: [] };
+    const server = createServer((request, response) => {
+      const { body, headers, redirect } = versions.now;
+      const { "if-none-match": tag, "if-modified-since": since } = request.headers;
+      const same = tag !== undefined ? tag === headers["etag"] : since !== undefined && since === headers["last-modified"];
+      const moved = redirect !== undefined && request.url === "/m.onnx";
+      const status = moved ? 302 : same ? 304 : 200;
+      versions.seen.push(`${request.url} ${tag ?? since ?? "-"} ${status}`);
+      response.writeHead(status, moved ? { location: redirect } : headers).end(status === 200 ? body : undefined);
+    });
+    servers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    versions.origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return versions;
+  }
+
+  async function contentOf(url: string, cacheDir: string): Promise<string> {
+    const { task, artifacts } = await prepare(withModel(url), { cacheDir });
+    return readFile(artifacts.get((task as InferenceTask).model.sha256)?.path ?? "", "utf8");
+  }
+
+  test("is not downloaded again until it has changed, by its tag", async () => {
+    const cacheDir = await temporaryDirectory();
+    const server = await serveVersions();
+    const url = `${server.origin}/m.onnx`;
+    server.now.headers = { etag: '"1"' };
+    expect(await contentOf(url, cacheDir)).toBe("one");
+    expect(await contentOf(url, cacheDir)).toBe("one");
+    Object.assign(server.now, { body: "two", headers: { etag: '"2"' } });
+    expect(await contentOf(url, cacheDir)).toBe("two");
+    expect(await contentOf(url, cacheDir)).toBe("two");
+    expect(server.seen).toEqual(["/m.onnx - 200", '/m.onnx "1" 304', '/m.onnx "1" 200', '/m.onnx "2" 304']);
+  });
+
+  test("by its date, unless that is of this very minute", async () => {
+    const cacheDir = await temporaryDirectory();
+    const server = await serveVersions();
+    const url = `${server.origin}/m.onnx`;
+    const old = "Sat, 01 Nov 2025 10:00:00 GMT";
+    server.now.headers = { "last-modified": old };
+    await contentOf(url, cacheDir);
+    expect(await contentOf(url, cacheDir)).toBe("one");
+    const young = new Date().toUTCString();
+    Object.assign(server.now, { body: "two", headers: { "last-modified": young } });
+    expect(await contentOf(url, cacheDir)).toBe("two");
+    server.now.body = "in the same second";
+    expect(await contentOf(url, cacheDir)).toBe("in the same second");
+    expect(server.seen).toEqual(["/m.onnx - 200", `/m.onnx ${old} 304`, `/m.onnx ${old} 200`, `/m.onnx ${old} 200`]);
+  });
+
+  test("is downloaded where its copy is gone, where nothing tells its version, and from where it has moved to", async () => {
+    const cacheDir = await temporaryDirectory();
+    const server = await serveVersions();
+    const url = `${server.origin}/m.onnx`;
+    server.now.headers = { etag: '"1"' };
+    await contentOf(url, cacheDir);
+    await rm(path.join(cacheDir, `${hashOf("one")}.onnx`));
+    expect(await contentOf(url, cacheDir)).toBe("one");
+    Object.assign(server.now, { body: "moved", redirect: "/elsewhere.onnx?sig=1" });
+    expect(await contentOf(url, cacheDir)).toBe("moved");
+    Object.assign(server.now, { redirect: "/elsewhere.onnx?sig=2" });
+    expect(await contentOf(url, cacheDir)).toBe("moved");
+    Object.assign(server.now, { body: "anything", headers: {}, redirect: undefined });
+    expect(await contentOf(url, cacheDir)).toBe("anything");
+    expect(server.seen).toEqual([
+      "/m.onnx - 200", "/m.onnx - 200",
+      '/m.onnx "1" 302', "/elsewhere.onnx?sig=1 - 200",
+      "/m.onnx - 302", '/elsewhere.onnx?sig=2 "1" 304',
+      "/m.onnx - 200",
+    ]);
   });
 
   test("of a cloud's metadata service is refused", async () => {
@@ -342,6 +425,25 @@ test("the cache is where the user wants it, else in the user's cache directory",
   expect(defaultCacheDir({ XDG_CACHE_HOME: "/x" })).toBe("/x/splitrun");
   expect(defaultCacheDir({ XDG_CACHE_HOME: "relative" })).toMatch(/\/\.cache\/splitrun$/);
   expect(defaultCacheDir({})).toMatch(/\/\.cache\/splitrun$/);
+});
+
+test.skipIf(!ownDisk)("a cache whose disk is full says so, and leaves room again (needs root, for a filesystem of its own)", async () => {
+  const disk = await mountOwnDisk("256k");
+  const cacheDir = path.join(disk, "cache");
+  const large = "x".repeat(400_000);
+  const directory = await directoryWith({ "m.onnx": large, "mine.mjs": `export default () => ${JSON.stringify(large)};` });
+  const server = createServer((_request, response) => response.end(large));
+  onTestFinished(() => void server.close());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/m.onnx`;
+  for (const job of [withModel("m.onnx"), withModule("mine.mjs"), withModel(url)]) {
+    await expect(prepare(job, { cacheDir, baseDir: directory })).rejects.toMatchObject({
+      code: "CACHE_UNUSABLE", message: expect.stringMatching(/is full: .*ENOSPC.*set SPLITRUN_CACHE_DIR/),
+    });
+  }
+  expect(await readdir(cacheDir, { recursive: true })).toEqual(["index", "index/.pruned"]);
+  await writeFile(path.join(directory, "m.onnx"), "small enough");
+  await expect(prepare(withModel("m.onnx"), { cacheDir, baseDir: directory })).resolves.toBeDefined();
 });
 
 test("a cache that cannot be used says which variable moves it", async () => {

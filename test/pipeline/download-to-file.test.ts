@@ -9,7 +9,7 @@ import { downloadSpec } from "../support/download-spec.ts";
 import { startFaultServer } from "../support/fault-server.ts";
 import type { FaultServer } from "../support/fault-server.ts";
 
-const limits = { maxBytes: 1_000_000, timeoutMs: 20_000 };
+const limits = { maxBytes: 1_000_000, timeoutMs: 20_000, known: null };
 let server: FaultServer;
 let client: HttpClient;
 let folder: string;
@@ -28,7 +28,7 @@ afterEach(async () => {
 test.each(["/ok.jpg", "/close-ok", "/gzip-ok", "/br-ok", "/redirect/3"])("%s is in the file, hashed", async (path) => {
   const file = join(folder, "model.onnx");
   const content = await client.downloadToFile(server.origin + path, file, limits);
-  expect(content).toEqual({ sha256: createHash("sha256").update(server.okJpeg).digest("hex"), bytes: server.okJpeg.length });
+  expect(content).toEqual({ sha256: createHash("sha256").update(server.okJpeg).digest("hex"), bytes: server.okJpeg.length, validators: null });
   expect(readFileSync(file).equals(server.okJpeg)).toBe(true);
   expect(statSync(file).mode & 0o777).toBe(0o600);
   expect(readdirSync(folder)).toEqual(["model.onnx"]);

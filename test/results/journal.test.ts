@@ -1,12 +1,12 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, open, readFile, rm, stat } from "node:fs/promises";
+import { open, readFile, stat } from "node:fs/promises";
 import { randomInt } from "node:crypto";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Journal } from "../../orchestrator/results/journal.ts";
 import type { Outcome } from "../../orchestrator/results/types.ts";
+import { mountOwnDisk, ownDisk } from "../support/own-disk.ts";
 import { createRandom } from "../support/random.ts";
 import { bundled, homeOptions, linesOf, outcomesOf, run, temporaryFolder } from "./support.ts";
 
@@ -129,15 +129,10 @@ describe("the journal", () => {
     await keepsWhatItSaid(dir, lines, "EFBIG");
   });
 
-  test.skipIf(process.getuid?.() !== 0 || !mountable())("says once that the disk is full, and keeps what was stored (needs root, for a filesystem of its own)", async () => {
+  test.skipIf(!ownDisk)("says once that the disk is full, and keeps what was stored (needs root, for a filesystem of its own)", async () => {
     const folder = await temporaryFolder();
     const program = await bundled(appender, folder, "appender");
-    const disk = await mkdtemp(join(tmpdir(), "splitrun-disk-"));
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", disk]);
-    onTestFinished(async () => {
-      execFileSync("umount", ["-l", disk]);
-      await rm(disk, { recursive: true, force: true });
-    });
+    const disk = await mountOwnDisk("256k");
     const dir = join(disk, "home");
     const { lines } = await append(program, [dir, "50", "3"], { killAfterLines: 10_000 });
     await keepsWhatItSaid(dir, lines, "ENOSPC");
@@ -153,13 +148,4 @@ async function keepsWhatItSaid(dir: string, lines: readonly string[], code: stri
   expect(text.endsWith("\n")).toBe(true);
   expect(text.split("\n")).toHaveLength(stored.length * 50 + 1);
   expect(await outcomesOf(dir)).toHaveLength(stored.length * 50);
-}
-
-function mountable(): boolean {
-  try {
-    execFileSync("unshare", ["-m", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmpdir()], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
 }
