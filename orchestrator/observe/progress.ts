@@ -102,6 +102,8 @@ export interface ProgressLine {
 }
 
 const plainEveryMs = 10_000;
+/** Enough for all that the line says of most runs. */
+const textColumns = 80;
 
 /** One line that is written over on a terminal; a plain line now and then where it is not one. */
 export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
@@ -114,9 +116,8 @@ export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
   return {
     show(progress) {
       if (out.isTTY) {
-        const columns = out.columns ?? 80;
         clear();
-        out.write(bar(progress, progressText(progress, columns - 1), columns));
+        out.write(lineOf(progress, out.columns ?? 80));
         shown = true;
       } else if (progress.elapsedMs - plainAtMs >= plainEveryMs) {
         plainAtMs = progress.elapsedMs;
@@ -131,11 +132,12 @@ export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
   };
 }
 
-function bar(progress: Progress, text: string, columns: number): string {
-  const room = Math.min(30, columns - text.length - 5);
-  if (progress.items === null || progress.items === 0 || room < 8) return text;
-  const full = Math.round((room * Math.min(progress.items, progress.succeeded + progress.failed)) / progress.items);
-  return `▕${"█".repeat(full)}${"░".repeat(room - full)}▏ ${text}`;
+/** As wide as the terminal leaves room for, whatever the text: a bar whose end moves says nothing. */
+function lineOf(progress: Progress, columns: number): string {
+  const width = progress.items === null || progress.items === 0 ? 0 : Math.min(30, columns - textColumns);
+  if (width < 8) return progressText(progress, columns - 1);
+  const full = Math.min(width, Math.floor((width * (progress.succeeded + progress.failed)) / (progress.items ?? 1)));
+  return `▕${"█".repeat(full)}${"░".repeat(width - full)}▏ ${progressText(progress, columns - width - 4)}`;
 }
 
 export function count(value: number): string {
@@ -153,8 +155,10 @@ export function rate(value: number): string {
 export function duration(ms: number): string {
   const seconds = ms / 1000;
   if (seconds < 1) return `${Math.round(ms)} ms`;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
