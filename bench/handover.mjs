@@ -35,7 +35,7 @@ try {
     rates.push(rate);
     console.log(
       `${items} items: ${Math.round(rate)} items/s over the whole process (${(run.wallMs / 1000).toFixed(2)} s), ` +
-        `${Math.round((items * 1000) / summary.makespanMs)} items/s over the run, orchestrator's peak RSS ${Math.round(run.peakRssMb)} MB`,
+        `${Math.round((items * 1000) / summary.makespanMs)} items/s over the run, ${(run.cpuMs / items).toFixed(4)} ms CPU an item, orchestrator's peak RSS ${Math.round(run.peakRssMb)} MB`,
     );
     await rm(home, { recursive: true });
   }

@@ -2,10 +2,17 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-/** @returns {Promise<{ wallMs: number, peakRssMb: number, stdout: string, stderr: string, code: number | null }>} */
+/** Of all processes that this one started and that have ended, those that they started included (proc(5): hundredths of a second). */
+function childrenCpuMs() {
+  const fields = readFileSync("/proc/self/stat", "latin1").split(") ").at(-1).split(" ");
+  return (Number(fields[13]) + Number(fields[14])) * 10;
+}
+
+/** @returns {Promise<{ wallMs: number, cpuMs: number, peakRssMb: number, stdout: string, stderr: string, code: number | null }>} */
 export function measure(command, args, { cwd, env = {}, stdin = "ignore" } = {}) {
   return new Promise((resolve) => {
     const startedMs = performance.now();
+    const cpuBeforeMs = childrenCpuMs();
     const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: [stdin, "pipe", "pipe"] });
     let stdout = "";
     let stderr = "";
@@ -21,7 +28,7 @@ export function measure(command, args, { cwd, env = {}, stdin = "ignore" } = {})
     }, 20);
     child.once("close", (code) => {
       clearInterval(poll);
-      resolve({ wallMs: performance.now() - startedMs, peakRssMb, stdout, stderr, code });
+      resolve({ wallMs: performance.now() - startedMs, cpuMs: childrenCpuMs() - cpuBeforeMs, peakRssMb, stdout, stderr, code });
     });
   });
 }

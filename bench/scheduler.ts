@@ -113,8 +113,10 @@ while (!finished) {
 }
 const { succeeded } = scheduler.counts;
 if (succeeded !== items) throw new Error(`${succeeded} of ${items} items ended`);
+const { user, system } = process.cpuUsage();
+const cpuMs = (user + system) / 1000;
 console.log(
   `${items} items, ${taskManagers} Task Managers, ${itemsPerReport} items a report: ` +
     `${Math.round((items * 1000) / steppingMs)} item-ends/s, ${steps} steps (${((steppingMs * 1000) / steps).toFixed(2)} us each), ` +
-    `peak RSS ${Math.round(process.resourceUsage().maxRSS / 1024)} MB`,
+    `${(cpuMs / items).toFixed(4)} ms CPU an item with the bench's own, peak RSS ${Math.round(process.resourceUsage().maxRSS / 1024)} MB`,
 );
