@@ -26,6 +26,7 @@ export async function executeForCommand(
   const line = createProgressLine(process.stderr);
   const stop = createStopSwitch();
   const unlisten = listenToSignals(stop, (text) => line.say(text));
+  const said = new Set<string>();
   const prints = job.output.kind === "print" && !flags.json;
   try {
     const result = await executeAlone(job, {
@@ -37,11 +38,15 @@ export async function executeForCommand(
       stop,
       onProgress: flags.quiet ? null : (progress) => line.show(progress),
       onStored: prints ? printer(stop) : null,
-      onNote: (text) => line.say(`Note: ${text}`),
+      onNote(text) {
+        said.add(text);
+        line.say(`Note: ${text}`);
+      },
       onHome: null,
     });
     line.end();
-    if (!flags.quiet) process.stderr.write(`${summaryText(result.summary)}\n`);
+    const notes = result.summary.notes.filter((note) => !said.has(note));
+    if (!flags.quiet) process.stderr.write(`${summaryText({ ...result.summary, notes })}\n`);
     if (flags.json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);
     process.exitCode = exitCodeOf(result.state);
   } finally {

@@ -66,7 +66,7 @@ async function readJobFile(file: string): Promise<unknown> {
     case ".mts":
       return defaultExport(file, await readText(file), () => importTypeScript(file));
     default:
-      throw new SplitrunError(`${file}: a job file ends in .json, .yaml, .yml, .js, .mjs or .ts`, { code: "JOB_UNREADABLE", value: file });
+      throw new SplitrunError(`${file}: a job file ends in .json, .yaml, .yml, .js, .mjs or .ts; a list of images is given with --input, and \`splitrun resume\` goes on with a run`, { code: "JOB_UNREADABLE", value: file });
   }
 }
 

@@ -32,6 +32,12 @@ export interface StageShare extends StageTimes {
   readonly busyShare: number;
 }
 
+/** What holds the others up, and how to make it wider. */
+export interface Bottleneck {
+  readonly stage: Stage | "processor";
+  readonly knob: string;
+}
+
 /** `summary.json`, and what `--json` prints. The first lines of it are the contract. */
 export interface Summary {
   readonly runId: string;
@@ -47,7 +53,7 @@ export interface Summary {
   readonly reason: StopReason | null;
   readonly message: string;
   readonly stages: Readonly<Partial<Record<Stage, StageShare>>>;
-  readonly bottleneck: { readonly stage: Stage | "processor"; readonly knob: string } | null;
+  readonly bottleneck: Bottleneck | null;
   /** Share of the machine's cores that the Task Managers used, 0 to 1; null: they were on other machines. */
   readonly processorShare: number | null;
   /** The same with all else that ran on this machine, splitrun's own orchestrator too. */
@@ -161,6 +167,8 @@ const bottleneckShare = 0.6;
 const waitedAsideToldMs = 1000;
 /** Above this share of all cores, whoever uses them, there is nothing to be had from more lanes. */
 const processorFullShare = 0.85;
+/** Stages that do nothing but compute. */
+const computing: ReadonlySet<Bottleneck["stage"]> = new Set(["preprocess", "infer", "postprocess"]);
 /** Of all cores: other work that takes more is worth a word. */
 const othersToldShare = 0.2;
 
@@ -188,19 +196,23 @@ export function whereTheTimeWent(times: Times): Pick<Summary, "stages" | "bottle
     const lanes = Math.max(1, Math.round(times.lanes[stage] ?? 1));
     stages[stage] = { ...time, lanes, busyShare: Math.min(1, time.busyMs / Math.max(1, lanes * times.elapsedMs)) };
   }
-  if (times.cores === null) return { stages, bottleneck: busiestOf(stages), processorShare: null, machineShare: null };
+  const full = fullStage(stages);
+  if (times.cores === null) return { stages, bottleneck: full, processorShare: null, machineShare: null };
   const processorShare = Math.min(1, times.cpuMs / Math.max(1, times.cores * times.elapsedMs));
   // Measured by the kernel's ticks, a little too little.
   const machineShare = Math.max(times.machineShare, processorShare);
-  return { stages, bottleneck: machineShare >= processorFullShare ? processorFull(machineShare - processorShare) : busiestOf(stages), processorShare, machineShare };
+  const own = processorShare >= machineShare / 2;
+  // Work of others holds up what computes; a function or a download that waits is none the worse for it.
+  const lacksProcessor = machineShare >= processorFullShare && (own || (full !== null && computing.has(full.stage)));
+  return { stages, bottleneck: lacksProcessor ? processorFull(machineShare - processorShare) : full, processorShare, machineShare };
 }
 
-function processorFull(othersShare: number): Summary["bottleneck"] {
+function processorFull(othersShare: number): Bottleneck {
   const others = othersShare < othersToldShare ? "" : `less other work on this machine, which takes ${percent(othersShare)} of it; `;
   return { stage: "processor", knob: `${others}more cores or machines; a smaller or quantised model; smaller images` };
 }
 
-function busiestOf(stages: Summary["stages"]): Summary["bottleneck"] {
+function fullStage(stages: Summary["stages"]): Bottleneck | null {
   const [busiest] = (Object.entries(stages) as [Stage, StageShare][]).sort(([, a], [, b]) => b.busyShare - a.busyShare);
   if (busiest === undefined || busiest[1].busyShare < bottleneckShare) return null;
   return { stage: busiest[0], knob: knobs[busiest[0]] };

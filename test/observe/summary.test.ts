@@ -86,6 +86,12 @@ describe("the bottleneck", () => {
     expect(summaryText({ ...whole, ...others })).toContain("97%  of all cores, 20% by Task Managers");
   });
 
+  test("is a function that waits, however busy others are", () => {
+    const waiting = { ...times, stages: { function: { items: 100, busyMs: 9500, waitMs: 0 } }, lanes: { function: 1 }, cpuMs: 200, machineShare: 0.99 };
+    expect(whereTheTimeWent(waiting).bottleneck).toMatchObject({ stage: "function", knob: expect.stringContaining("task.concurrency") });
+    expect(whereTheTimeWent({ ...waiting, cpuMs: 12_000 }).bottleneck).toMatchObject({ stage: "processor" });
+  });
+
   test("is nothing where no stage is at work for long", () => {
     expect(whereTheTimeWent({ ...times, elapsedMs: 40_000 }).bottleneck).toBeNull();
   });
