@@ -1,7 +1,10 @@
 import type * as Sdk from "@aws-sdk/client-lambda";
 import { lambdaLine, type LambdaLine } from "../../../task-manager/protocol.ts";
 import { classify, functionFailure, type FunctionFailure, type LambdaFailure, type LambdaSdk } from "./client.ts";
+import { EventStreamReader, type StreamEvent } from "./event-stream.ts";
 import { LoopTurns } from "./loop-turns.ts";
+import { readInTurns } from "./read-in-turns.ts";
+import { ResponseStreams } from "./response-streams.ts";
 
 /** A line longer than this is no message: an item's result has 8 MB at most. */
 const lineBytesMax = 32 * 2 ** 20;
@@ -10,7 +13,6 @@ const newline = 0x0a;
 const turnWeightMax = 32;
 /** To send one off takes as long as to read so many pieces of answers. */
 const beginWeight = 8;
-const readWeight = 1;
 
 export interface InvocationTarget {
   readonly functionName: string;
@@ -37,6 +39,9 @@ export type InvocationEnd =
   /** Lambda did not run it, or nobody knows whether it did (`failure.didNotRun`), or what of it came was cut off. */
   | { readonly kind: "refused" | "cut"; readonly requestId: string | null; readonly log: null; readonly failure: LambdaFailure };
 
+/** The last event of a stream. */
+type InvokeComplete = Pick<Sdk.InvokeWithResponseStreamCompleteEvent, "ErrorCode" | "ErrorDetails" | "LogResult">;
+
 export interface Invoker {
   /** Never rejects. */
   invoke(invocation: Invocation): Promise<InvocationEnd>;
@@ -47,26 +52,23 @@ export type ReadSpilled = (place: { readonly bucket: string; readonly key: strin
 
 export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpilled: ReadSpilled): Invoker {
   const turns = new LoopTurns(turnWeightMax);
+  const streams = new ResponseStreams(sdk, client);
 
   async function streamed(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
-    const answer = await client.send(new sdk.InvokeWithResponseStreamCommand(inputOf(invocation)), { abortSignal: watch.signal });
-    const requestId = answer.$metadata.requestId ?? null;
-    const lines = new Lines(invocation.onLine);
+    const { target, payload } = invocation;
+    const { requestId, body } = await streams.open({ ...target, payload: Buffer.from(payload), signal: watch.signal });
+    const answer = new Answer(invocation.onLine);
     try {
-      for await (const { PayloadChunk, InvokeComplete } of answer.EventStream ?? []) {
+      await readInTurns(body, turns, (piece) => {
         watch.heard();
-        const turn = turns.take(readWeight);
-        if (turn !== undefined) await turn;
-        if (PayloadChunk?.Payload !== undefined) lines.add(PayloadChunk.Payload);
-        if (InvokeComplete === undefined) continue;
-        const log = decoded(InvokeComplete.LogResult);
-        if (InvokeComplete.ErrorCode === undefined) return { kind: "answered", requestId, log };
-        return { kind: "failed", requestId, log, failure: functionFailure(InvokeComplete.ErrorCode, InvokeComplete.ErrorDetails ?? "") };
-      }
-      return { kind: "cut", requestId, log: null, failure: classify(new Error("premature close: the stream has no end")) };
+        answer.add(piece);
+      });
+      answer.end();
     } catch (error) {
-      return { kind: "cut", requestId, log: null, failure: watch.failureOf(error) };
+      // Whatever breaks after the last event breaks nothing.
+      if (answer.complete === null) return { kind: "cut", requestId, log: null, failure: watch.failureOf(error) };
     }
+    return endOf(answer.complete, requestId);
   }
 
   async function atItsEnd(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
@@ -102,6 +104,13 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpil
       }
     },
   };
+}
+
+function endOf(complete: InvokeComplete | null, requestId: string | null): InvocationEnd {
+  if (complete === null) return { kind: "cut", requestId, log: null, failure: classify(new Error("premature close: the stream has no end")) };
+  const log = decoded(complete.LogResult);
+  if (complete.ErrorCode === undefined) return { kind: "answered", requestId, log };
+  return { kind: "failed", requestId, log, failure: functionFailure(complete.ErrorCode, complete.ErrorDetails ?? "") };
 }
 
 function inputOf({ target: { functionName, qualifier }, payload }: Invocation) {
@@ -164,10 +173,34 @@ class Watch {
   }
 }
 
+/** A streamed answer, as it comes. */
+class Answer {
+  complete: InvokeComplete | null = null;
+  readonly #lines: Lines;
+  readonly #events = new EventStreamReader((event) => this.#take(event));
+
+  constructor(onLine: (line: LambdaLine) => void) {
+    this.#lines = new Lines(onLine);
+  }
+
+  add(piece: Buffer): void {
+    this.#events.add(piece);
+  }
+
+  end(): void {
+    this.#events.end();
+  }
+
+  #take({ type, payload }: StreamEvent): void {
+    if (type === "PayloadChunk") this.#lines.add(payload);
+    if (type === "InvokeComplete") this.complete = JSON.parse(payload.toString()) as InvokeComplete;
+  }
+}
+
 /** Cuts bytes into lines, and lines into messages. */
 class Lines {
   readonly #onLine: (line: LambdaLine) => void;
-  #rest: Uint8Array[] = [];
+  #rest: Buffer[] = [];
   #restBytes = 0;
 
   constructor(onLine: (line: LambdaLine) => void) {
@@ -175,7 +208,7 @@ class Lines {
   }
 
   /** @throws Error when it is no message */
-  add(bytes: Uint8Array): void {
+  add(bytes: Buffer): void {
     let start = 0;
     for (let end = bytes.indexOf(newline); end !== -1; end = bytes.indexOf(newline, start)) {
       this.#take(bytes.subarray(start, end));
@@ -187,13 +220,12 @@ class Lines {
     if (this.#restBytes > lineBytesMax) throw new Error(`a line of more than ${lineBytesMax} bytes came from the function`);
   }
 
-  #take(bytes: Uint8Array): void {
+  #take(bytes: Buffer): void {
     const whole = this.#rest.length === 0 ? bytes : Buffer.concat([...this.#rest, bytes]);
     this.#rest = [];
     this.#restBytes = 0;
     if (whole.length === 0) return;
-    const text = Buffer.from(whole.buffer, whole.byteOffset, whole.byteLength).toString();
-    const parsed = lambdaLine.safeParse(JSON.parse(text));
+    const parsed = lambdaLine.safeParse(JSON.parse(whole.toString()));
     if (!parsed.success) throw new Error("the function answered with something that is no message of a Task Manager");
     this.#onLine(parsed.data);
   }
