@@ -28,7 +28,7 @@ const heldBytesMax = 64_000_000;
 const unstoredItemsMax = 262_144;
 /** A host that gave no time is left alone for this long, twice as long each time, up to the maximum. */
 const hostBackOffMs = 1_000;
-const hostBackOffMaxMs = 60_000;
+const hostBackOffMaxMs = 5_000;
 
 export const quarantineFile = "quarantine.json";
 

@@ -4,6 +4,8 @@ const kept = 0.5;
 const recoveryMs = 15_000;
 /** At most once in this time is a limit cut: what comes in behind the first sign of trouble was asked before it. */
 const roundMs = 1_000;
+/** After a pause the limit doubles in this time, until it is where the pause began. */
+const backMs = 1_000;
 /** However long ago the trouble was. */
 const growthPerSecondMax = 0.25;
 
@@ -72,6 +74,18 @@ export class AdaptiveLimit {
     this.#roundEndsMs = nowMs + roundMs;
   }
 
+  /**
+   * Trouble again, and nothing was borne since the last cut: this tells of a pause, not of how much is borne. Less is
+   * tried meanwhile, and what it bore before is come back to as soon as it is over.
+   */
+  hold(nowMs: number, notBeforeMs: number): void {
+    if (nowMs < this.#roundEndsMs || nowMs < notBeforeMs) return;
+    this.#value = Math.max(this.#options.min, this.#value * kept);
+    this.#usedMs = 0;
+    this.#steppedMs = nowMs;
+    this.#roundEndsMs = nowMs + roundMs;
+  }
+
   /** As much as this was borne, and no more: nothing is halved, and what is beyond is looked at later. */
   found(used: number, nowMs: number): void {
     const borne = Math.max(this.#options.min, used);
@@ -98,7 +112,8 @@ export class AdaptiveLimit {
     const next = this.#troubledAt === null
       ? Math.max(soonest, this.#value + (this.#options.risePerSecondMin * passedMs) / 1000)
       : this.#troubledAt * (1 + (1 - kept) * (this.#usedMs / recoveryMs - 1) ** 3);
-    const risen = this.#troubledAt !== null && next > this.#troubledAt ? Math.min(next, soonest) : next;
+    const back = this.#troubledAt === null ? next : Math.min(next, this.#value * (1 + passedMs / backMs));
+    const risen = this.#troubledAt !== null && next > this.#troubledAt ? Math.min(next, soonest) : back;
     this.#value = Math.min(this.#max, Math.max(this.#value, risen));
   }
 

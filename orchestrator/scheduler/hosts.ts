@@ -10,7 +10,7 @@ const paceKeptMs = 250;
 const passesKeptMs = 10_000;
 /** Before another probe where the host gave no time itself. */
 const probeAgainFirstMs = 1_000;
-const probeAgainMaxMs = 60_000;
+const probeAgainMaxMs = 5_000;
 
 /** How many items may go: `tokens` not used yet, `passes` let through and not handed out yet. */
 interface Pace {

@@ -19,6 +19,7 @@ const divideSoonMs = 50;
 const sharesDividedAtOnce = 16;
 /** Items handed out of a host with a limited rate, as a multiple of it: the Task Managers give back what is too much. */
 const paceHeadroom = 1.1;
+const longMs = 5_000;
 /** A host or a Task Manager's use of it is forgotten after this long without a word. */
 const idleMs = 10_000;
 const troubledIdleMs = 300_000;
@@ -53,7 +54,7 @@ export interface HostPace {
  * to ask. Decides only: the caller tells the time and sends what comes back. `Member` stands for a Task Manager.
  */
 export interface HostBudgets<Member> {
-  joined(member: Member): HostNews<Member>;
+  joined(member: Member, nowMs: number): HostNews<Member>;
   gone(member: Member, nowMs: number): HostNews<Member>;
   report(member: Member, reports: readonly HostReport[], nowMs: number): HostNews<Member>;
   /** The limits of all jobs that run. */
@@ -95,9 +96,13 @@ interface Budget {
   readonly concurrency: AdaptiveLimit;
   readonly shares: Map<unknown, Share>;
   readonly started: Meter;
+  /** The same over a longer time: of one request a second, hardly one falls into the last second. */
+  readonly startedLong: Meter;
   readonly ok: Meter;
   readonly answers: Meter;
   readonly timeouts: Meter;
+  /** It has answered well since its rate was cut last. */
+  borne: boolean;
   pausedUntilMs: number;
   /** The pause has still to be told. */
   pauseUntold: boolean;
@@ -176,9 +181,11 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
       concurrency: new AdaptiveLimit({ ...concurrencyBounds(), min: 1, risePerSecondMin: concurrencyRisePerSecond }),
       shares: new Map(),
       started: new Meter(1000),
+      startedLong: new Meter(longMs),
       ok: new Meter(1000),
       answers: new Meter(5000),
       timeouts: new Meter(5000),
+      borne: true,
       pausedUntilMs: 0,
       pauseUntold: false,
       pace: null,
@@ -265,6 +272,7 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
     share.seenMs = nowMs;
     budget.seenMs = nowMs;
     budget.started.add(said.started, nowMs);
+    budget.startedLong.add(said.started, nowMs);
     budget.ok.add(said.ok, nowMs);
     budget.answers.add(said.ok + said.busy + said.timeouts, nowMs);
     budget.timeouts.add(said.timeouts, nowMs);
@@ -280,12 +288,24 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
     if (shareCount + members.size <= sharesMax) for (const member of members) shareOf(budget, member, nowMs);
   }
 
+  /** Without a share it would ask more than is left, and nobody would hear how that goes. */
+  function tellOfLimits(member: Member, nowMs: number): void {
+    for (const budget of budgets.values()) {
+      if (!budget.rate.isCut || shareCount >= sharesMax) continue;
+      shareOf(budget, member, nowMs);
+      divideBy(budget, budget.shares.size <= sharesDividedAtOnce ? nowMs : nowMs + divideSoonMs);
+    }
+  }
+
   function noteTrouble(budget: Budget, said: HostReport, nowMs: number): boolean {
     const okPerSecond = budget.ok.count(nowMs);
     budget.rate.revise(okPerSecond, nowMs);
+    if (said.ok > 0 && nowMs >= budget.pausedUntilMs) budget.borne = true;
     if (said.busy > 0) {
       // Answers during a pause are to requests from before it.
-      budget.rate.cut(okPerSecond, nowMs, budget.pausedUntilMs);
+      if (budget.borne) budget.rate.cut(okPerSecond, nowMs, budget.pausedUntilMs);
+      else budget.rate.hold(nowMs, budget.pausedUntilMs);
+      budget.borne = false;
       const untilMs = nowMs + (said.retryAfterMs ?? 0);
       if (untilMs > budget.pausedUntilMs) {
         budget.pausedUntilMs = untilMs;
@@ -349,7 +369,8 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
 
   function rise(budget: Budget, nowMs: number): void {
     const paused = nowMs < budget.pausedUntilMs;
-    budget.rate.rise(!paused && budget.started.count(nowMs) >= inUsePart * budget.rate.value, nowMs);
+    const perSecond = Math.max(budget.started.count(nowMs), (budget.startedLong.count(nowMs) * 1000) / longMs);
+    budget.rate.rise(!paused && perSecond >= inUsePart * budget.rate.value, nowMs);
     budget.concurrency.rise(!paused && inFlightOf(budget) >= inUsePart * budget.concurrency.value, nowMs);
   }
 
@@ -379,12 +400,14 @@ export function createHostBudgets<Member>({ hostsMax, sharesMax }: HostBudgetsOp
   }
 
   return {
-    joined(member) {
+    joined(member, nowMs) {
       const before = ungranted();
       members.add(member);
       const after = ungranted();
       if (after === before) sendUngranted(member);
       else for (const each of members) sendUngranted(each);
+      tellOfLimits(member, nowMs);
+      divideDue(nowMs);
       return news();
     },
     gone(member, nowMs) {

@@ -39,7 +39,7 @@ export function startHostManners<Member>({ send, pace }: HostMannersOptions<Memb
   }
 
   return {
-    joined: (member) => tell(budgets.joined(member)),
+    joined: (member) => tell(budgets.joined(member, performance.now())),
     gone: (member) => tell(budgets.gone(member, performance.now())),
     report: (member, reports) => tell(budgets.report(member, reports, performance.now())),
     limit: (limits) => tell(budgets.limit(limits, performance.now())),

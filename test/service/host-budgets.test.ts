@@ -81,7 +81,7 @@ function runAgainstHost(members: number, endMs: number, limitAt: (nowMs: number)
       });
     }
   };
-  for (const { name } of all) told(budgets.joined(name), 0);
+  for (const { name } of all) told(budgets.joined(name, 0), 0);
 
   for (let nowMs = 0; nowMs < endMs; nowMs += 1) {
     for (const event of events.splice(0)) {
@@ -141,6 +141,13 @@ describe("a host that bears 50 requests a second", () => {
     expect(between(loop, 130_000, 150_000).perSecond).toBeGreaterThan(200);
   });
 
+  test.each([1, 4])("and is out of order for a while is hardly asked meanwhile, and soon for as much as before, by %i Task Managers", (members) => {
+    const loop = runAgainstHost(members, 60_000, (nowMs) => (nowMs >= 20_000 && nowMs < 28_000 ? 0 : 50));
+    const meanwhile = loop.answers.filter(({ atMs }) => atMs >= 20_000 && atMs < 28_000);
+    expect(meanwhile.length).toBeLessThan(8 * 10);
+    expect(between(loop, 34_000, 60_000).perSecond).toBeGreaterThan(25);
+  });
+
   test("is asked for less when it bears less later", () => {
     const loop = runAgainstHost(4, 120_000, (nowMs) => (nowMs < 50_000 ? 400 : 20));
     const { refusedPart, perSecond } = between(loop, 70_000, 120_000);
@@ -175,7 +182,7 @@ describe("a budget", () => {
       };
       for (const [passedMs, step] of steps) {
         nowMs += passedMs;
-        if (step.kind === "joined") ledger.heed(ledger.budgets.joined(step.member), within);
+        if (step.kind === "joined") ledger.heed(ledger.budgets.joined(step.member, nowMs), within);
         else if (step.kind === "due") ledger.heed(ledger.budgets.due(nowMs), within);
         else if (step.kind === "gone") {
           ledger.granted.delete(step.member);
@@ -190,7 +197,7 @@ describe("a budget", () => {
 
   test("of the user's has every Task Manager wait for its share before it asks", () => {
     const { budgets } = createLedger();
-    expect(budgets.joined("tm-1").grants[0]?.grant).toMatchObject({ host: null, concurrency: 8 });
+    expect(budgets.joined("tm-1", 0).grants[0]?.grant).toMatchObject({ host: null, concurrency: 8 });
     expect(budgets.limit([noLimits, { concurrency: 2, requestsPerSecond: null }], 0).grants[0]?.grant).toMatchObject({ host: null, concurrency: 0 });
     const { grants } = budgets.report("tm-1", [report("a", { waiting: 1 })], 1);
     expect(grants).toMatchObject([{ to: "tm-1", grant: { host: "a", concurrency: 2 } }]);
@@ -198,7 +205,7 @@ describe("a budget", () => {
 
   test("is the strictest of all jobs that run, and is forgotten with its job", () => {
     const ledger = createLedger();
-    ledger.heed(ledger.budgets.joined("tm-1"));
+    ledger.heed(ledger.budgets.joined("tm-1", 0));
     ledger.heed(ledger.budgets.limit([{ concurrency: 5, requestsPerSecond: 10 }, { concurrency: 9, requestsPerSecond: 3 }], 0));
     ledger.heed(ledger.budgets.report("tm-1", [report("a", { waiting: 9 })], 1));
     expect(ledger.grant("tm-1", "a")).toMatchObject({ concurrency: 5, requestsPerSecond: 3 });
@@ -210,7 +217,7 @@ describe("a budget", () => {
   test("of a host in order rises while it is made use of, and is not spoken of while nothing changes", () => {
     const ledger = createLedger();
     const { budgets } = ledger;
-    for (const name of ["tm-1", "tm-2", "tm-3", "tm-4"]) ledger.heed(budgets.joined(name));
+    for (const name of ["tm-1", "tm-2", "tm-3", "tm-4"]) ledger.heed(budgets.joined(name, 0));
     const concurrency: number[] = [];
     for (let nowMs = 0; nowMs <= 20_000; nowMs += 250) {
       for (const name of ["tm-1", "tm-2", "tm-3", "tm-4"]) {
@@ -231,7 +238,7 @@ describe("a budget", () => {
 
   test("is halved by time-outs, but not by the few that any host has", () => {
     const ledger = createLedger();
-    ledger.heed(ledger.budgets.joined("tm-1"));
+    ledger.heed(ledger.budgets.joined("tm-1", 0));
     const total = (nowMs: number, changes: Partial<HostReport>) => {
       ledger.heed(ledger.budgets.report("tm-1", [report("a", { inFlight: 128, waiting: 100, ...changes })], nowMs));
       ledger.heed(ledger.budgets.due(nowMs + 240));
@@ -246,9 +253,20 @@ describe("a budget", () => {
     expect(total(2000, { timeouts: 100 })).toBeLessThanOrEqual(cut * 0.7);
   });
 
+  test("of a host in trouble is shared at once with a Task Manager that joins later, which would go by what holds for any host", () => {
+    const ledger = createLedger();
+    ledger.heed(ledger.budgets.joined("tm-1", 0));
+    ledger.heed(ledger.budgets.report("tm-1", [report("a", { inFlight: 8, waiting: 9 }), report("b", { inFlight: 8 })], 0));
+    ledger.heed(ledger.budgets.report("tm-1", [report("a", { started: 30, ok: 20, busy: 10, retryAfterMs: 1000 })], 300));
+    ledger.heed(ledger.budgets.joined("tm-2", 400));
+    expect(ledger.grant("tm-2", "a")).toMatchObject({ pausedForMs: 900 });
+    expect(ledger.grant("tm-2", "a")?.requestsPerSecond).toBeLessThan(20);
+    expect(ledger.grant("tm-2", "b")).toBeUndefined();
+  });
+
   test("of one host is not touched by another host's trouble", () => {
     const ledger = createLedger();
-    for (const name of ["tm-1", "tm-2"]) ledger.heed(ledger.budgets.joined(name));
+    for (const name of ["tm-1", "tm-2"]) ledger.heed(ledger.budgets.joined(name, 0));
     for (const name of ["tm-1", "tm-2"]) ledger.heed(ledger.budgets.report(name, [report("a", { inFlight: 8, waiting: 9 }), report("b", { inFlight: 8, waiting: 9 })], 0));
     const before = ledger.sums("b");
     ledger.heed(ledger.budgets.report("tm-1", [report("a", { started: 30, ok: 20, busy: 10, retryAfterMs: 1000 })], 300), ({ host }) => expect(host).toBe("a"));
@@ -258,7 +276,7 @@ describe("a budget", () => {
 
   test("in trouble is made known at once to all Task Managers, those too that never asked that host", () => {
     const ledger = createLedger();
-    for (const name of ["tm-1", "tm-2", "tm-3"]) ledger.heed(ledger.budgets.joined(name));
+    for (const name of ["tm-1", "tm-2", "tm-3"]) ledger.heed(ledger.budgets.joined(name, 0));
     ledger.heed(ledger.budgets.report("tm-1", [report("a", { started: 60, ok: 50, busy: 10, retryAfterMs: 1000 })], 10));
     for (const name of ["tm-1", "tm-2", "tm-3"]) {
       expect(ledger.grant(name, "a")?.pausedForMs).toBe(1000);
@@ -271,7 +289,7 @@ describe("a budget", () => {
   test("goes to the others when a Task Manager is gone", () => {
     const ledger = createLedger();
     for (const name of ["tm-1", "tm-2"]) {
-      ledger.heed(ledger.budgets.joined(name));
+      ledger.heed(ledger.budgets.joined(name, 0));
       ledger.heed(ledger.budgets.report(name, [report("a", { inFlight: 64, waiting: 100 })], 0));
     }
     expect(ledger.grant("tm-1", "a")?.concurrency).toBe(64);
@@ -284,7 +302,7 @@ describe("a budget", () => {
 describe("memory", () => {
   test("does not grow with the number of hosts: the one longest unheard of is forgotten, and its grant taken back", () => {
     const ledger = createLedger(100);
-    for (const name of ["tm-1", "tm-2"]) ledger.heed(ledger.budgets.joined(name));
+    for (const name of ["tm-1", "tm-2"]) ledger.heed(ledger.budgets.joined(name, 0));
     for (let n = 0; n < 5000; n++) {
       ledger.heed(ledger.budgets.report("tm-1", [report(`h${n}`, { started: 9, ok: 9, busy: n % 3 === 0 ? 1 : 0, retryAfterMs: 500, inFlight: 8 })], n));
     }
@@ -296,7 +314,7 @@ describe("memory", () => {
 
   test("is free again when nobody has asked a host for a while", () => {
     const ledger = createLedger();
-    ledger.heed(ledger.budgets.joined("tm-1"));
+    ledger.heed(ledger.budgets.joined("tm-1", 0));
     ledger.heed(ledger.budgets.report("tm-1", [report("a", { inFlight: 8, waiting: 3 }), report("b", { busy: 1, retryAfterMs: 100 })], 0));
     ledger.heed(ledger.budgets.report("tm-1", [report("a", { started: 3, ok: 11 })], 100));
     for (let wakes = 0; wakes < 10_000 && ledger.budgets.wakeAtMs !== null; wakes++) ledger.heed(ledger.budgets.due(ledger.budgets.wakeAtMs));
