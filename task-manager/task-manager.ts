@@ -13,6 +13,8 @@ import { TaskRefused } from "./tasks/types.ts";
 /** Assignments held at once: one running, one prefetched, so that the hand-over costs no time. */
 const room = 2;
 const timeoutCheckMs = 100;
+/** A check that comes later than this: the whole process was stopped (Ctrl-Z, a machine that was frozen). */
+const stoppedMsMin = 1000;
 const drainCheckMs = 5;
 /** About this often; each process a little otherwise. */
 const memoryLookMs = 250;
@@ -206,9 +208,23 @@ export function startTaskManager(options: TaskManagerOptions): void {
     timers.push(whenDone);
   }
 
+  /** The time in which nothing could go on does not count. */
+  function watchTimeouts(limitMs: number): void {
+    let lastMs = performance.now();
+    let stoppedMs = 0;
+    const check = () => {
+      const nowMs = performance.now();
+      const lateMs = nowMs - lastMs - timeoutCheckMs;
+      lastMs = nowMs;
+      if (lateMs > stoppedMsMin) stoppedMs += lateMs;
+      checkTimeouts(limitMs, stoppedMs);
+    };
+    timers.push(setInterval(check, timeoutCheckMs));
+  }
+
   /** What hangs cannot be ended without the process. */
-  function checkTimeouts(limitMs: number): void {
-    const late = executor?.overdue(limitMs) ?? [];
+  function checkTimeouts(limitMs: number, stoppedMs: number): void {
+    const late = executor?.overdue(limitMs + stoppedMs) ?? [];
     if (late.length === 0) return;
     refuseMore("an item hung");
     // Of several in one call any may be the reason: they stay begun and not ended, which makes them suspects.
@@ -324,7 +340,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     timers.push(setInterval(() => void channel.send({ kind: "heartbeat", ...state() }), settings.heartbeatMs));
     const { itemTimeoutMs, memoryLimitMb } = settings;
     if (options.threads) {
-      timers.push(setInterval(() => checkTimeouts(itemTimeoutMs), timeoutCheckMs));
+      watchTimeouts(itemTimeoutMs);
       watchMemory(memoryLimitMb);
     }
     cpuBeforeMs = cpuMs();

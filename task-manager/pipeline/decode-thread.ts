@@ -34,7 +34,8 @@ export type ToDecodeThread =
 export type FromDecodeThread =
   | { readonly kind: "batch"; readonly buffer: ArrayBuffer; readonly ids: readonly number[]; readonly busyMs: number; readonly waitMs: number; readonly atMs: number }
   | { readonly kind: "failed"; readonly id: number; readonly error: WorkError }
-  | { readonly kind: "overdue"; readonly id: number };
+  /** `sinceMs`: begun then, by `threadsNowMs`. */
+  | { readonly kind: "overdue"; readonly id: number; readonly sinceMs: number };
 
 interface Image {
   readonly id: number;
@@ -96,7 +97,7 @@ export async function runDecodeThread(): Promise<void> {
   async function decode(image: Image, place: Place<Image>): Promise<void> {
     const startMs = threadsNowMs();
     image.waitMs = startMs - image.sinceMs;
-    const overdue = setTimeout(() => post({ kind: "overdue", id: image.id }, []), data.itemTimeoutMs);
+    const overdue = setTimeout(() => post({ kind: "overdue", id: image.id, sinceMs: startMs }, []), data.itemTimeoutMs);
     try {
       await preprocessor.run(image.encoded, place.target);
     } catch (error) {

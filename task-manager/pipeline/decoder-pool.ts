@@ -1,6 +1,7 @@
 import type { Worker } from "node:worker_threads";
 import type { Overdue, WorkError, WorkItem } from "../tasks/types.ts";
 import { startThread } from "../threads.ts";
+import { threadsNowMs } from "./clock.ts";
 import type { DecodeThreadData, FromDecodeThread, ToDecodeThread } from "./decode-thread.ts";
 import type { FetchedItem } from "./fetcher.ts";
 
@@ -29,8 +30,8 @@ export interface DecoderPoolOptions {
 export interface DecoderPool {
   /** Items given and neither in a batch yet nor failed. */
   readonly held: number;
-  /** Items whose decoding has lasted longer than `itemTimeoutMs`. */
-  overdue(): readonly Overdue[];
+  /** Items whose decoding has lasted longer than that, and than `itemTimeoutMs`. */
+  overdue(limitMs: number): readonly Overdue[];
   start(batch: number): void;
   /** Batches of so many images from now on, at most what was said at the start. */
   narrow(batch: number): void;
@@ -48,7 +49,7 @@ export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
   function startDecoder() {
     const worker = startThread("decode", options.data);
     const held = new Map<number, WorkItem>();
-    const overdue = new Map<number, WorkItem>();
+    const overdue = new Map<number, { readonly item: WorkItem; readonly sinceMs: number }>();
     const ended = endOf(worker, "decode", (why) => {
       if (!closing) options.onDeath(why);
     });
@@ -66,7 +67,7 @@ export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
           return;
         case "overdue": {
           const item = held.get(message.id);
-          if (item !== undefined) overdue.set(message.id, item);
+          if (item !== undefined) overdue.set(message.id, { item, sinceMs: message.sinceMs });
           return;
         }
         case "batch": {
@@ -84,7 +85,11 @@ export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
     get held() {
       return threads.reduce((sum, { held }) => sum + held.size, 0);
     },
-    overdue: () => threads.flatMap(({ overdue }) => [...overdue.values()].map((item) => ({ items: [item], stage: "preprocess" as const }))),
+    overdue(limitMs) {
+      const nowMs = threadsNowMs();
+      const late = threads.flatMap(({ overdue }) => [...overdue.values()].filter(({ sinceMs }) => nowMs - sinceMs >= limitMs));
+      return late.map(({ item }) => ({ items: [item], stage: "preprocess" }));
+    },
     start: (batch) => threads.forEach(({ post }) => post({ kind: "start", batch }, [])),
     narrow: (batch) => threads.forEach(({ post }) => post({ kind: "narrow", batch }, [])),
     give(images) {

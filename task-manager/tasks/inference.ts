@@ -108,7 +108,7 @@ async function onThreads(task: InferenceTask, context: ExecutorContext): Promise
       decoders.narrow(rows);
       pump();
     },
-    overdue: (limitMs) => [...decoders.overdue(), ...sessions.overdue(limitMs)],
+    overdue: (limitMs) => [...decoders.overdue(limitMs), ...sessions.overdue(limitMs)],
     queues: () => ({
       host: fetcher.waitingForHost,
       download: fetcher.downloading,

@@ -1,5 +1,7 @@
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import sharp from "sharp";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { pixelBomb } from "../support/fault-server.ts";
@@ -102,4 +104,30 @@ test("a function that hangs is blamed alone, and what was announced behind it co
   await manager.ended;
   expect([...manager.errors.values()]).toMatchObject([{ index: 500, code: "ITEM_TIMEOUT", stage: "function" }]);
   expect(manager.results.size + manager.returned("RESTART").flat().length).toBe(999);
+});
+
+test("the time for which the whole process was stopped counts for no item", async () => {
+  const folder = await temporaryFolder(onTestFinished);
+  const source = `
+    import { existsSync, writeFileSync } from "node:fs";
+    export default async (gate) => {
+      writeFileSync(gate + ".held", "");
+      while (!existsSync(gate)) await new Promise((resolve) => setTimeout(resolve, 50));
+      return "through";
+    };`;
+  const { task, artifacts } = await functionTask(folder, source);
+  const [artifact] = artifacts.values();
+  const gate = path.join(folder, "gate");
+  const manager = await startTaskManagerProcess({ folder, task, artifact: artifact?.path ?? "", configure: { itemTimeoutMs: 2500 } });
+  manager.assign([gate]);
+  while (!existsSync(`${gate}.held`)) await sleep(5);
+  manager.child.kill("SIGSTOP");
+  await sleep(4000);
+  manager.child.kill("SIGCONT");
+  // Several looks at what is overdue.
+  const before = manager.messages.length;
+  await manager.until(() => manager.messages.length > before + 6);
+  await writeFile(gate, "");
+  await manager.until(() => manager.results.size + manager.errors.size === 1);
+  expect([...manager.results.values()]).toEqual(["through"]);
 });
