@@ -6,6 +6,7 @@ import { addExport } from "./export.ts";
 import { addPing } from "./ping.ts";
 import { addPlan } from "./plan.ts";
 import { addReplay } from "./replay.ts";
+import { addReport } from "./report.ts";
 import { addResume } from "./resume.ts";
 import { addRun } from "./run.ts";
 import { addSimulate } from "./simulate.ts";
@@ -23,6 +24,8 @@ Examples
     splitrun resume out
   See what a job would do, and why, without doing it:
     splitrun plan job.yaml
+  Why a run took so long, on a page:
+    splitrun report out
   Results as a table, in the order of the list:
     splitrun export out --to results.csv --order input
   The same on a thousand functions of AWS Lambda, and away again:
@@ -46,7 +49,7 @@ function createProgram(): Command {
     .showSuggestionAfterError()
     .showHelpAfterError("(splitrun --help shows what there is)")
     .exitOverride();
-  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReplay, addDeploy, addRedeploy, addUndeploy, addPing, addSimulate]) add(program);
+  for (const add of [addRun, addResume, addPlan, addExport, addVerify, addReport, addReplay, addDeploy, addRedeploy, addUndeploy, addPing, addSimulate]) add(program);
   for (const command of program.commands) command.exitOverride().showSuggestionAfterError().showHelpAfterError(`(splitrun ${command.name()} --help shows what there is)`);
   return program;
 }

@@ -52,6 +52,8 @@ export interface Summary {
   readonly cost?: Cost;
   readonly reason: StopReason | null;
   readonly message: string;
+  /** What `makespanMs` is made of: until the task was loaded and the list open; the run itself; writing what is made of the journal. */
+  readonly times: { readonly prepareMs: number; readonly runMs: number; readonly finishMs: number };
   readonly stages: Readonly<Partial<Record<Stage, StageShare>>>;
   readonly bottleneck: Bottleneck | null;
   /** Share of the machine's cores that the Task Managers used, 0 to 1; null: they were on other machines. */
@@ -69,6 +71,8 @@ export interface Summary {
   readonly itemsAre: "all" | "about" | "at least";
   readonly startedAt: string;
   readonly notes: readonly string[];
+  /** The page that shows all this, and what happened when; null: it could not be written. */
+  readonly report: string | null;
 }
 
 /** Gathers what only passes by once: errors by code with an example each, and the stages' times. */
@@ -272,6 +276,7 @@ export function summaryText(summary: Summary): string {
   }
   for (const note of summary.notes) lines.push("", `Note: ${note}`);
   lines.push("", `Results: ${summary.output}`);
+  if (summary.report !== null) lines.push(`Report:  ${summary.report}`);
   if (summary.state === "failed" || summary.state === "cancelled") lines.push(`Go on with: splitrun resume ${shellWord(summary.home)}`);
   else if (counts.failed > 0) lines.push(`Try the errors again: splitrun resume ${shellWord(summary.home)} --retry-failed`);
   return lines.join("\n");

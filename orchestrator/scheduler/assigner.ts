@@ -245,6 +245,7 @@ export class Assigner {
       reversed,
       ...(exclusive ? { apart: true } : {}),
       ...(triedBefore.length > 0 ? { triedBefore } : {}),
+      ...(isCopy ? { copy: true } : {}),
     };
   }
 

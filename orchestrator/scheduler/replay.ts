@@ -21,6 +21,8 @@ export interface ReplayReport {
 
 const differenceCommandsMax = 10;
 
+export type StepVisitor = (event: SchedulerEvent, nowMs: number, commands: readonly SchedulerCommand[]) => void;
+
 type ItemsRead = Extract<SchedulerEvent, { kind: "items-read" }>;
 /** `items-read` with its hosts and weights as [value, how often, value, how often …]. */
 type RecordedItemsRead = Omit<ItemsRead, "hosts" | "weights"> & { readonly hostRuns?: readonly number[]; readonly weightRuns?: readonly number[] };
@@ -32,10 +34,10 @@ export function encodeStep(event: SchedulerEvent, nowMs: number, commands: reado
 
 /**
  * Steps a new scheduler through the lines of `encodeStep` and compares what it decides, up to the first difference.
- * A last line that was cut short, as by a kill, is left out.
+ * A last line that was cut short, as by a kill, is left out. `visit` is shown each step that was decided as recorded.
  * @throws Error naming the line, if one in the middle cannot be read.
  */
-export async function replay(plan: SchedulerPlan, lines: AsyncIterable<string>): Promise<ReplayReport> {
+export async function replay(plan: SchedulerPlan, lines: AsyncIterable<string>, visit: StepVisitor | null = null): Promise<ReplayReport> {
   const scheduler = createScheduler(plan);
   let steps = 0;
   let unreadable: Error | null = null;
@@ -50,7 +52,10 @@ export async function replay(plan: SchedulerPlan, lines: AsyncIterable<string>):
     steps += 1;
     const { commands } = scheduler.step(step.event, step.nowMs);
     const digest = digestOf(commands);
-    if (digest === step.digest) continue;
+    if (digest === step.digest) {
+      visit?.(step.event, step.nowMs, commands);
+      continue;
+    }
     const firstDifference = {
       step: steps,
       nowMs: step.nowMs,

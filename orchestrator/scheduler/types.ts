@@ -180,6 +180,8 @@ export type SchedulerCommand =
       readonly apart?: boolean;
       /** Those of `items` that were tried before, or were begun where a Task Manager was lost. Absent: none. */
       readonly triedBefore?: Ranges;
+      /** Its items are at another Task Manager, too. Absent: no. */
+      readonly copy?: boolean;
     }
   /** Give back the last `items` that are not begun; answered by `items-returned` with cause RECLAIMED, maybe empty. */
   | { readonly kind: "reclaim"; readonly id: TaskManagerId; readonly assignment: AssignmentId; readonly items: number }

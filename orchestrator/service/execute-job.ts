@@ -13,6 +13,8 @@ import type { Cost } from "../observe/cost.ts";
 import { openEventsLog } from "../observe/events-log.ts";
 import { createMachineMeter } from "../observe/machine.ts";
 import { createProgressMeter, type Progress } from "../observe/progress.ts";
+import { Timeline } from "../observe/report/timeline.ts";
+import { reportFile, writeReport } from "../observe/report/write-report.ts";
 import { openRunLog } from "../observe/run-log.ts";
 import { createSummaryGatherer, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
 import { exportResults } from "../results/export.ts";
@@ -185,6 +187,7 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
     output: path.join(home, "results.jsonl"),
     reason: "user",
     message: "Cancelled while it was queued: nothing was started, and nothing written.",
+    times: { prepareMs: 0, runMs: 0, finishMs: 0 },
     stages: {},
     bottleneck: null,
     processorShare: 0,
@@ -196,6 +199,7 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
     itemsAre: "at least",
     startedAt: now.toISOString(),
     notes: [],
+    report: null,
   };
   return { state: "cancelled", counts, summary, home, runDir, items: noOutcomes, inOrder: noOutcomes };
 }
@@ -233,6 +237,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   const log = openRunLog(path.join(runDir, "logs", "orchestrator.log"));
   const events = openEventsLog(path.join(runDir, "events.jsonl"), plan, (message) => log.log("warn", message));
   const gatherer = createSummaryGatherer();
+  const timeline = new Timeline();
   let stored = 0;
   const readyMs = performance.now();
   const machine = createMachineMeter();
@@ -245,7 +250,10 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     runDir,
     quarantined: options.mode === "resume" ? await lastQuarantine(home.dir, prepared.runId) : null,
     observer: {
-      stepped: (event, nowMs, commands) => events.stepped(event, nowMs, commands),
+      stepped(event, nowMs, commands) {
+        events.stepped(event, nowMs, commands);
+        timeline.stepped(event, nowMs, commands);
+      },
       stages: (stages) => gatherer.stages(stages),
       load: (id, load) => gatherer.load(id, load),
       joined: (id) => gatherer.joined(id),
@@ -268,14 +276,16 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     const ended = await run.ended.finally(stopProgress);
     await home.finish({ complete: ended.state === "completed" });
     const { output, unwritable } = await writeOutput(job, home);
-    const told = unwritable === null ? ended : { ...ended, state: "stopped" as const, reason: "disk" as const, message: unwritable };
-    const { end, notes } = await endOfOutput(told, outputPlace, options);
+    const seen = unwritable === null ? ended : { ...ended, state: "stopped" as const, reason: "disk" as const, message: unwritable };
+    const { end, notes } = await endOfOutput(seen, outputPlace, options);
     const atMs = performance.now();
     const machineShare = machine.share();
     const billed = await cost.end({ items: stored, duplicates: ended.counts.droppedReports });
-    const summary = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, machineShare, notes: [...home.notes, ...notes], cost: billed });
-    const unwritten = await writeSummary(runDir, summary);
-    if (unwritten !== null) options.onNote?.(unwritten);
+    const told = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, machineShare, notes: [...home.notes, ...notes], cost: billed });
+    const unreported = await writeReport(runDir, { name: job.name, backend: job.backend.kind, summary: told, timeline: timeline.report(), note: null }).then(() => null, unwrittenFile(reportFile(runDir)));
+    const summary = unreported === null ? told : { ...told, report: null };
+    const unsummarised = await writeSummary(runDir, summary).then(() => null, unwrittenFile(path.join(runDir, "summary.json")));
+    for (const unwritten of [unreported, unsummarised]) if (unwritten !== null) options.onNote?.(unwritten);
     return {
       state: summary.state,
       counts: summary.counts,
@@ -359,15 +369,13 @@ function reportProgress(run: Run, sofar: () => { readonly stored: number; readon
   };
 }
 
-/** Why it could not be written, if so: what counts is in the journal, and a full disk must not hide how the run ended. */
-async function writeSummary(runDir: string, summary: Summary): Promise<string | null> {
-  const file = path.join(runDir, "summary.json");
-  try {
-    await writeFile(file, `${JSON.stringify(summary, null, 2)}\n`, { mode: 0o600 });
-    return null;
-  } catch (error) {
-    return `${file} could not be written: ${reasonOf(error)}.`;
-  }
+/** What counts is in the journal, and a full disk must not hide how the run ended. */
+function unwrittenFile(file: string): (error: unknown) => string {
+  return (error) => `${file} could not be written: ${reasonOf(error)}.`;
+}
+
+async function writeSummary(runDir: string, summary: Summary): Promise<void> {
+  await writeFile(path.join(runDir, "summary.json"), `${JSON.stringify(summary, null, 2)}\n`, { mode: 0o600 });
 }
 
 /** The journal is JSONL in the order of completion; what else the job wants is written from it, later too. */
@@ -423,6 +431,7 @@ function summaryOf(
     ...(cost === null ? {} : { cost }),
     reason: end.reason,
     message: end.state === "stopped" ? end.message : "",
+    times: { prepareMs: Math.round(readyMs - startedMs), runMs: end.makespanMs, finishMs: Math.max(0, makespanMs - Math.round(readyMs - startedMs) - end.makespanMs) },
     ...whereTheTimeWent({
       stages: gatherer.stageTimes(),
       lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * gatherer.meanTaskManagers()])),
@@ -438,6 +447,7 @@ function summaryOf(
     itemsAre: end.listRead ? "all" : end.itemsTotal === null ? "at least" : "about",
     startedAt: startedAt.toISOString(),
     notes,
+    report: reportFile(runDir),
   };
 }
 

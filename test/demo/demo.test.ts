@@ -1,11 +1,11 @@
 import { execFile } from "node:child_process";
-import { accessSync, constants } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { chromium, type Browser, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { browserMissing, openFile, startBrowser } from "../support/browser.ts";
 import { jsonLines, splitrun } from "../support/cli.ts";
 
 const demo = path.resolve(import.meta.dirname, "../../examples/demo/demo.mjs");
@@ -68,25 +68,14 @@ async function truthById(): Promise<ReadonlyMap<string, { readonly digit: string
   }));
 }
 
-const browserPath = process.env["SPLITRUN_CHROMIUM"] ?? "/usr/bin/chromium";
-const browserMissing = missing(browserPath)
-  ? `left out: no browser at ${browserPath}; install Chromium, or name another one in SPLITRUN_CHROMIUM`
-  : null;
-
 describe.skipIf(browserMissing !== null)(`the demo's page in a browser${browserMissing === null ? "" : ` (${browserMissing})`}`, () => {
   let browser: Browser;
   let page: Page;
-  const complaints: string[] = [];
+  let complaints: readonly string[];
 
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: browserPath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"] });
-    page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-    page.on("console", (message) => complaints.push(message.text()));
-    page.on("pageerror", (error) => complaints.push(error.message));
-    page.on("request", (request) => {
-      if (!/^(file|data):/.test(request.url())) complaints.push(`asked for ${request.url()}`);
-    });
-    await page.goto(pathToFileURL(path.join(folder, "page.html")).href);
+    browser = await startBrowser();
+    ({ page, complaints } = await openFile(browser, path.join(folder, "page.html")));
   });
 
   afterAll(() => browser?.close());
@@ -138,13 +127,4 @@ interface Tile {
 
 function ids(list: readonly { readonly id: string }[]): readonly string[] {
   return list.map(({ id }) => id).sort();
-}
-
-function missing(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return false;
-  } catch {
-    return true;
-  }
 }

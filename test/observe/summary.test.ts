@@ -15,6 +15,7 @@ const whole: Summary = {
   output: "/data/out/results.jsonl",
   reason: null,
   message: "",
+  times: { prepareMs: 100, runMs: 1800, finishMs: 100 },
   stages: {},
   bottleneck: null,
   processorShare: 0,
@@ -26,6 +27,7 @@ const whole: Summary = {
   itemsAre: "all",
   startedAt: "2026-11-21T12:00:00.000Z",
   notes: [],
+  report: null,
 };
 
 describe("the summary", () => {
