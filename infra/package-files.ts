@@ -39,18 +39,24 @@ export interface PackageOptions {
 
 export const handler = "lambda.handler";
 const bundles = ["lambda.js", "task-manager.js", "task-manager-s3.js"];
-const manifest = `${JSON.stringify({ type: "module", private: true })}\n`;
+const moduleEndings = /\.[cm]?js$/;
 
 /** All that a function is made of, in the order of the names. */
 export async function packageFiles({ architecture, artifacts, cacheDir }: PackageOptions): Promise<readonly PackageFile[]> {
   const natives = await nativePackages(architecture, cacheDir);
   const files = await Promise.all([
-    ofText("package.json", manifest),
+    ofText("package.json", manifestFor(artifacts)),
     ...bundles.map((name) => ofFile(name, bundlePath(name), "task manager")),
     ...artifacts.map((artifact) => ofFile(`artifacts/${artifact.sha256}`, artifact.path, "artifacts")),
     ...(await Promise.all(natives.map(filesOf))).flat(),
   ]);
   return files.sort((left, right) => (left.name < right.name ? -1 : 1));
+}
+
+/** With modules and no model, new environments need not get ready to decode and infer. */
+function manifestFor(artifacts: readonly RuntimeArtifact[]): string {
+  const forFunctions = artifacts.length > 0 && artifacts.every(({ name }) => moduleEndings.test(name));
+  return `${JSON.stringify({ type: "module", private: true, ...(forFunctions ? { splitrun: { task: "function" } } : {}) })}\n`;
 }
 
 /** Of names and contents: equal wherever and however it is zipped. */

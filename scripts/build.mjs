@@ -39,16 +39,46 @@ const lazyNative = {
   },
 };
 
+// Imported as an ES module, a built-in module has all its exports read: of node:http and node:crypto some are getters that
+// load Node's own fetch and WebSockets, half of what a start would cost.
+const requiredBuiltins = {
+  name: "required-builtins",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:/ }, ({ path: name, kind }) =>
+      kind === "import-statement" ? { path: name, namespace: "builtin" } : { path: name, external: true },
+    );
+    onLoad({ filter: /.*/, namespace: "builtin" }, ({ path: name }) => ({
+      contents: `module.exports = require(${JSON.stringify(name)});`,
+      loader: "js",
+    }));
+  },
+};
+
+// What a Task Manager downloads with, and not the rest of undici: fetch, WebSockets, caches and HTTP/2 (which is never
+// asked for) cost a start four times as much.
+const downloadsOfUndici = {
+  name: "downloads-of-undici",
+  setup({ onLoad }) {
+    const parts = { Agent: "dispatcher/agent", Pool: "dispatcher/pool", EnvHttpProxyAgent: "dispatcher/env-http-proxy-agent", buildConnector: "core/connect" };
+    const getters = Object.entries(parts).map(([name, file]) => `get ${name}() { return require("./lib/${file}"); }`);
+    onLoad({ filter: /[\\/]undici[\\/]index\.js$/ }, () => ({ contents: `module.exports = { ${getters.join(", ")} };`, loader: "js" }));
+    onLoad({ filter: /[\\/]undici[\\/]lib[\\/]dispatcher[\\/]client-h2\.js$/ }, () => ({
+      contents: 'module.exports = () => { throw new Error("HTTP/2 is not built in"); };',
+      loader: "js",
+    }));
+  },
+};
+
 // Threads that do native work start from a source of their own inside the Task Manager's one file: a small one compiles
 // at once. It has no place on disk, so it is told from where to find packages.
 const nativeThread = await build({
   ...common,
   entryPoints: ["task-manager/native-thread.ts"],
   write: false,
-  plugins: [lazyNative],
+  plugins: [lazyNative, requiredBuiltins],
   minify: true,
   keepNames: true,
-  banner: { js: 'import { createRequire as __createRequire } from "node:module"; import { workerData as __data } from "node:worker_threads"; const require = __createRequire(__data.splitrunFile);' },
+  banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(process.getBuiltinModule("node:worker_threads").workerData.splitrunFile);' },
 });
 
 const requireBanner = 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);';
@@ -66,7 +96,7 @@ await build({
   ...common,
   entryPoints: { "task-manager": "task-manager/main.ts" },
   outdir: dist,
-  plugins: [lazyNative, s3Apart],
+  plugins: [lazyNative, requiredBuiltins, downloadsOfUndici, s3Apart],
   define: { ...common.define, __SPLITRUN_NATIVE_THREAD__: JSON.stringify(nativeThread.outputFiles[0].text) },
   minify: true,
   keepNames: true,
@@ -80,12 +110,15 @@ await build({
   keepNames: true,
   banner: { js: requireBanner },
 });
-// Lambda's handler is in the Task Manager's file; its own has nothing but the name that Lambda calls.
+// Lambda's handler is in the Task Manager's file; its own has the name that Lambda calls, and starts threads first.
 await build({
   ...common,
   entryPoints: { lambda: "task-manager/lambda.ts" },
   outdir: dist,
-  plugins: [{
+  define: { ...common.define, __SPLITRUN_NATIVE_THREAD__: JSON.stringify(nativeThread.outputFiles[0].text) },
+  minify: true,
+  banner: { js: requireBanner },
+  plugins: [requiredBuiltins, {
     name: "task-manager-apart",
     setup({ onResolve }) {
       onResolve({ filter: /\/main\.ts$/ }, () => ({ path: "./task-manager.js", external: true }));

@@ -6,7 +6,8 @@ import { ipcChannel } from "./channel/ipc.ts";
 import type { LambdaHandler } from "./lambda/handler.ts";
 import { startTaskManager } from "./task-manager.ts";
 import { createExecutor } from "./tasks/create-executor.ts";
-import { runThreadRole } from "./threads.ts";
+import type { PreparedThreads } from "./prepared-threads.ts";
+import { runThreadRole, usePreparedThreads } from "./threads.ts";
 
 export { createArtifactStore } from "./artifact-store.ts";
 export { startTaskManager } from "./task-manager.ts";
@@ -14,8 +15,12 @@ export { createExecutor } from "./tasks/create-executor.ts";
 export type { LambdaHandler } from "./lambda/handler.ts";
 
 /** What Lambda calls; loaded there only. */
-export async function lambdaHandler(): Promise<LambdaHandler> {
-  return (await import("./lambda/handler.ts")).createLambdaHandler();
+export async function lambdaHandler(threads: PreparedThreads): Promise<LambdaHandler> {
+  usePreparedThreads(threads);
+  const { createLambdaHandler } = await import("./lambda/handler.ts");
+  // While they load, what tells them what to do is loaded here.
+  if (threads.size > 0) await import("./tasks/inference.ts");
+  return createLambdaHandler();
 }
 
 function startProcess(): void {

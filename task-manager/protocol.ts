@@ -351,6 +351,8 @@ const assign = z.object({
   reversed: z.boolean(),
   /** One item at a time, each announced alone: what ends or hangs the process names itself. Absent: no. */
   apart: z.boolean().optional(),
+  /** Nothing follows it for now, so batches wait for no company. Absent: something may. */
+  last: z.boolean().optional(),
   /** Those of `items` that were tried before, or were begun where a Task Manager was lost. Absent: none. */
   triedBefore: ranges.optional(),
 });

@@ -57,6 +57,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
   const unwanted = new Set<WorkItem>();
   let deadlines = 0;
   let apartAssignment: number | null = null;
+  let nothingFollows = false;
   let task: TaskSpec | undefined;
   let settings: Extract<OrchestratorMessage, { kind: "configure" }> | undefined;
   let faults: FaultMaker | null = null;
@@ -365,7 +366,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
     }
   }
 
-  function assign({ assignment: id, items, inputs, endWithinMs, reversed, apart = false, triedBefore = [] }: Extract<OrchestratorMessage, { kind: "assign" }>): void {
+  function assign({ assignment: id, items, inputs, endWithinMs, reversed, apart = false, last = false, triedBefore = [] }: Extract<OrchestratorMessage, { kind: "assign" }>): void {
     const known = assignments.get(id);
     if (known !== undefined) known.total += inputs.length;
     else {
@@ -382,6 +383,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
       assignments.set(id, assignment);
     }
     if (apart) apartAssignment = id;
+    nothingFollows = last;
     supply?.add({ assignment: id, items, inputs, reversed, apart, triedBefore });
     if (draining !== undefined || ended) giveBackAll(draining?.cause ?? "RESTART");
     else executor?.wake(upstreamEnded());
@@ -389,7 +391,7 @@ export function startTaskManager(options: TaskManagerOptions): void {
 
   /** Batches need not wait for company that never comes. */
   function upstreamEnded(): boolean {
-    return draining !== undefined || apartAssignment !== null;
+    return draining !== undefined || apartAssignment !== null || nothingFollows;
   }
 
   channel.onClose(() => {

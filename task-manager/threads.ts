@@ -1,10 +1,13 @@
 import { fileURLToPath } from "node:url";
 import { Worker, workerData } from "node:worker_threads";
+import type { DecodeThreadData } from "./pipeline/decode-thread.ts";
+import type { InferThreadData } from "./pipeline/infer-thread.ts";
+import { dropPrepared, nativeEntry, nativeWorkLimits, takePrepared, type PreparedThreads } from "./prepared-threads.ts";
 
 /** What a thread of the Task Manager can be; its code is loaded in that thread only. */
 const roles = {
-  decode: async () => (await import("./pipeline/decode-thread.ts")).runDecodeThread(),
-  infer: async () => (await import("./pipeline/infer-thread.ts")).runInferThread(),
+  decode: async () => (await import("./pipeline/decode-thread.ts")).runDecodeThread(workerData as DecodeThreadData),
+  infer: async () => (await import("./pipeline/infer-thread.ts")).runInferThread(workerData as InferThreadData),
   function: async () => (await import("./tasks/function.ts")).runFunctionThread(),
 } as const satisfies Record<string, () => Promise<void>>;
 export type ThreadRole = keyof typeof roles;
@@ -21,13 +24,24 @@ export function setThreadEntry(path: string): void {
   threadEntry = path;
 }
 
-// Native work makes few objects that die young: the usual 48 MB for them would be memory without use.
-const nativeWorkLimits = { maxYoungGenerationSizeMb: 6 };
+let prepared: PreparedThreads = new Map();
 
-/** Starts a thread in a role; `data` is structured-cloned and found beside the role in its `workerData`. */
+/** Native threads are taken from these as long as there are any. */
+export function usePreparedThreads(threads: PreparedThreads): void {
+  prepared = threads;
+}
+
+/** Ends those that nobody has come for. */
+export function dropPreparedThreads(): void {
+  dropPrepared(prepared);
+}
+
+/** Starts a thread in a role, or takes a prepared one; `data` is structured-cloned. */
 export function startThread(role: ThreadRole, data: object): Worker {
   const native = role !== "function";
-  return new Worker(native ? nativeEntry() : threadEntry, {
+  const ready = native ? takePrepared(prepared, role, data) : undefined;
+  if (ready !== undefined) return ready;
+  return new Worker(native ? entryOfNative() : threadEntry, {
     name: `splitrun-${role}`,
     // What has no file of its own finds packages from here.
     workerData: { ...data, splitrunRole: role, splitrunFile: threadEntry },
@@ -36,9 +50,9 @@ export function startThread(role: ThreadRole, data: object): Worker {
 }
 
 /** Its own source where there is one: compiling the whole Task Manager again costs each thread 60 ms and 5 MB. */
-function nativeEntry(): string | URL {
+function entryOfNative(): string | URL {
   if (typeof __SPLITRUN_NATIVE_THREAD__ === "undefined" || threadEntry !== ownFile) return threadEntry;
-  return new URL(`data:text/javascript;base64,${Buffer.from(__SPLITRUN_NATIVE_THREAD__).toString("base64")}`);
+  return nativeEntry(__SPLITRUN_NATIVE_THREAD__);
 }
 
 /** Called first by the entry of every thread: does what the thread was started for. */

@@ -1,6 +1,5 @@
 import { X509Certificate } from "node:crypto";
 import type { LookupFunction } from "node:net";
-import { createSecureContext, rootCertificates } from "node:tls";
 import type { SecureContext } from "node:tls";
 import { Agent, buildConnector, EnvHttpProxyAgent, Pool } from "undici";
 import type { Dispatcher } from "undici";
@@ -76,8 +75,9 @@ function guardedLookup(network: Network): LookupFunction {
   };
 }
 
-/** One for all connections: reading the root certificates takes milliseconds. */
+/** One for all connections: reading the root certificates takes milliseconds. So does loading TLS, which not all need. */
 function secureContextOf(options: DispatcherOptions): SecureContext {
+  const { createSecureContext, rootCertificates } = process.getBuiltinModule("node:tls");
   if (options.certificateAuthorities.length === 0) return createSecureContext();
   return createSecureContext({ ca: [...rootCertificates, ...options.certificateAuthorities] });
 }

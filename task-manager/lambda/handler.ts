@@ -8,7 +8,7 @@ import type { LambdaRequest, TaskManagerMessage } from "../protocol.ts";
 import { lambdaRequest, protocolVersion } from "../protocol.ts";
 import { createFunctionArtifacts } from "./artifacts.ts";
 import { functionMachine } from "./machine.ts";
-import { serveDialed, type Bring, type Voice } from "./pull.ts";
+import type { Bring, Voice } from "./pull.ts";
 import { keyOf, startResident, type Ear, type Ready, type Resident, type TaskRequest } from "./resident.ts";
 import { bufferedResponse, streamedResponse, type LambdaResponse } from "./response.ts";
 import { spill } from "./spill.ts";
@@ -100,6 +100,8 @@ export function createLambdaHandler(): LambdaHandler {
     }
     if (request.kind === "pull") {
       const { beginWithinMs } = boundsOf({ beginWithinMs: Infinity }, context);
+      // TLS and WebSockets, which few functions need.
+      const { serveDialed } = await import("./pull.ts");
       return serveDialed({ request, response, artifacts, drainAtMs: performance.now() + beginWithinMs, prepare: (voice, bring) => prepare(request, voice, bring) });
     }
     const beats = setInterval(() => void response.write(heartbeatOf(process.cpuUsage())), request.configure.heartbeatMs);
@@ -184,7 +186,9 @@ async function work(request: WorkRequest, resident: Resident, bounds: Bounds, re
     };
     resident.listen(ear);
     for (const message of request.grants) resident.send(message);
-    for (const message of assigns) resident.send({ ...message, endWithinMs: Math.min(message.endWithinMs ?? Infinity, bounds.beginWithinMs) });
+    assigns.forEach((message, at) => {
+      resident.send({ ...message, endWithinMs: Math.min(message.endWithinMs ?? Infinity, bounds.beginWithinMs), last: at === assigns.length - 1 });
+    });
   });
   resident.listen(null);
   if (buffered !== null && buffered.spill !== null && response.bytes > buffered.bytesMax) await spill(response, buffered.spill);

@@ -1,4 +1,4 @@
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import type { PreprocessSpec } from "../protocol.ts";
 import type { WorkError } from "../tasks/types.ts";
 import { createBatcher, type Place } from "./batcher.ts";
@@ -46,11 +46,13 @@ interface Image {
   busyMs: number;
 }
 
+/** Loads what decoding needs whatever the task. */
+export const prepareDecodeThread = configureSharp;
+
 /** The thread's side: decodes and preprocesses into batch buffers, which leave by transfer. */
-export async function runDecodeThread(): Promise<void> {
+export async function runDecodeThread(data: DecodeThreadData): Promise<void> {
   if (parentPort === null) throw new Error("runs on a worker thread only");
   const port = parentPort;
-  const data = workerData as DecodeThreadData;
   await configureSharp();
   const preprocessor = createPreprocessor(data.preprocess);
   const form = { shape: preprocessor.shape, dtype: preprocessor.dtype, layout: data.preprocess.layout };

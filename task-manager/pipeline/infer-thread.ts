@@ -1,9 +1,9 @@
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import type { TensorShape } from "../protocol.ts";
 import { TaskRefused } from "../tasks/types.ts";
 import { threadsNowMs } from "./clock.ts";
 import { inferBatch, type Outcome } from "./infer-batch.ts";
-import { openModel, viewInputData, type Model, type ModelOptions } from "./model.ts";
+import { openModel, prepareRuntime, viewInputData, type Model, type ModelOptions } from "./model.ts";
 import { createPostprocessor } from "./postprocess.ts";
 
 export type InferThreadData = ModelOptions;
@@ -26,11 +26,13 @@ export type FromInferThread =
       readonly waitMs: number;
     };
 
+/** Loads what inference needs whatever the model. */
+export const prepareInferThread = prepareRuntime;
+
 /** The thread's side: one session, whose runs block this thread. */
-export async function runInferThread(): Promise<void> {
+export async function runInferThread(data: InferThreadData): Promise<void> {
   const port = parentPort;
   if (port === null) throw new Error("runs on a worker thread only");
-  const data = workerData as InferThreadData;
   const post = (message: FromInferThread, transfer: readonly ArrayBuffer[]) => port.postMessage(message, transfer);
   let model: Model;
   try {

@@ -1,4 +1,5 @@
 import type { TaskSpec } from "../protocol.ts";
+import { dropPreparedThreads } from "../threads.ts";
 import type { Executor, ExecutorContext } from "./types.ts";
 
 /** Each kind's libraries are loaded on first use: a function task never loads sharp. */
@@ -7,6 +8,7 @@ export async function createExecutor(task: TaskSpec, context: ExecutorContext): 
     case "inference":
       return (await import("./inference.ts")).createInferenceExecutor(task, context);
     case "function":
+      dropPreparedThreads();
       return (await import("./function.ts")).createFunctionExecutor(task, context);
   }
 }
