@@ -84,11 +84,21 @@ export interface PutOptions {
   readonly signal?: AbortSignal;
 }
 
+/** By what S3 takes for them. What deletes is free. */
+export interface S3Requests {
+  /** GET and HEAD. */
+  readonly reads: number;
+  /** PUT, POST and LIST. */
+  readonly writes: number;
+}
+
 /**
  * S3 through the official SDK, which is loaded by the first request. Its own retries are off: they know nothing of
  * bodies that break off, and a Task Manager must not try again at all. Rejects with `S3Failure`.
  */
 export interface S3Client {
+  /** Sent so far, tries that failed included. */
+  readonly requests: S3Requests;
   get(place: S3Place, options: GetOptions): Promise<S3Content>;
   /** null: there is no such object. */
   head(place: S3Place, signal?: AbortSignal): Promise<S3Stat | null>;
@@ -116,6 +126,7 @@ export function createS3Client(options: S3ClientOptions): S3Client {
   /** By region: a bucket of another one than ours is told by the first answer, and asked there from then on. */
   const clients = new Map<string | null, Sdk.SdkClient>();
   const regions = new Map<string, string>();
+  const requests = { reads: 0, writes: 0 };
   const payer = options.requesterPays ? { RequestPayer: "requester" as const } : {};
   const kept = { ...encryptionFields(options.encryption), ...storageFields(options.storageClass) };
 
@@ -131,12 +142,19 @@ export function createS3Client(options: S3ClientOptions): S3Client {
     return { sdk: loaded, client };
   }
 
+  function count(operation: S3Operation): void {
+    if (operation === "get" || operation === "head") requests.reads += 1;
+    else if (operation !== "delete") requests.writes += 1;
+  }
+
   /** One request, with its retries. */
   function request<T>(operation: S3Operation, place: S3Place, signal: AbortSignal | undefined, attempt: (connection: Connection, triesBefore: number) => Promise<T>): Promise<T> {
     const once = async (triesBefore: number): Promise<T> => {
       const knownRegion = regions.get(place.bucket);
       try {
-        return await attempt(await connect(place.bucket), triesBefore);
+        const connection = await connect(place.bucket);
+        count(operation);
+        return await attempt(connection, triesBefore);
       } catch (error) {
         if (signal?.aborted === true) throw abortedFailure(place, error);
         const failure = s3FailureOf(error, { operation, place, profile: options.profile });
@@ -211,6 +229,8 @@ export function createS3Client(options: S3ClientOptions): S3Client {
   }
 
   return {
+    requests,
+
     get,
 
     head,

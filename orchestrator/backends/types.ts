@@ -87,6 +87,14 @@ export interface ReportsAsked {
   readonly untilMs: number;
 }
 
+/** By what S3 takes for them. */
+export interface StorageRequests {
+  /** GET and HEAD. */
+  readonly reads: number;
+  /** PUT, POST and LIST. */
+  readonly writes: number;
+}
+
 /** What a backend that costs money says of it. */
 export interface Meter {
   /** Hears of work as it ends, and of nothing that ended before. */
@@ -95,6 +103,8 @@ export interface Meter {
   readonly inFlight: () => readonly UsageInFlight[];
   /** The longest that any piece of work can take. */
   readonly longestMs: number;
+  /** Requests to S3 that the backend made for its jobs since this was asked last. Absent: it makes none. */
+  readonly takeStorageRequests?: () => StorageRequests;
   /**
    * What Lambda itself says of invocations whose usage was computed, as far as it can be had until then; asked once,
    * after a run. Never rejects. Absent: nowhere to ask.

@@ -1,6 +1,6 @@
 import { pricesIn, type Prices } from "../backends/lambda/prices.ts";
 import type { LambdaReport } from "../backends/lambda/report.ts";
-import type { Usage, UsageInFlight } from "../backends/types.ts";
+import type { StorageRequests, Usage, UsageInFlight } from "../backends/types.ts";
 import type { PriceTable } from "../jobs/types.ts";
 import type { Cost } from "../observe/cost.ts";
 
@@ -12,8 +12,7 @@ const ephemeralFreeMb = 512;
 /** What one run costs. Usages go in, money comes out. */
 export interface CostLedger {
   add(usage: Usage): void;
-  /** Items were downloaded from S3. */
-  addDownloads(requests: number): void;
+  addStorageRequests(requests: StorageRequests): void;
   /** Lambda's own reports of invocations whose time was computed so far. */
   correct(reports: Iterable<LambdaReport>): void;
   /** Of what has ended. */
@@ -41,7 +40,7 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
   const computed = new Map<string, Usage>();
   const sums = { requestsUsd: 0, computeUsd: 0, initUsd: 0, ephemeralUsd: 0, wastedUsd: 0, invocations: 0, reported: 0, coldStarts: 0, billedMs: 0, gbSeconds: 0 };
   let maxMemoryMb: number | null = null;
-  let downloads = 0;
+  const storage = { reads: 0, writes: 0 };
 
   function pricesOf(region: string): Prices {
     const found = prices.get(region) ?? pricesIn(region, overrides);
@@ -65,7 +64,7 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
 
   function storageRequestsUsd(): number {
     const [first] = prices.values();
-    return first === undefined ? 0 : downloads * first.s3Get;
+    return first === undefined ? 0 : storage.reads * first.s3Get + storage.writes * first.s3Put;
   }
 
   const spentUsd = () => sums.requestsUsd + sums.computeUsd + sums.initUsd + sums.ephemeralUsd + storageRequestsUsd();
@@ -83,7 +82,10 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
       const { requestId, source } = usage;
       if (source === "computed" && requestId !== null && computed.size < computedMax) computed.set(requestId, usage);
     },
-    addDownloads: (requests) => void (downloads += requests),
+    addStorageRequests({ reads, writes }) {
+      storage.reads += reads;
+      storage.writes += writes;
+    },
     correct(reports) {
       for (const { requestId, billedMs, initMs, memoryMb, maxMemoryMb: usedMb } of reports) {
         const usage = computed.get(requestId);

@@ -9,10 +9,10 @@ import { prepareArtifacts, type PreparedArtifacts } from "../jobs/artifacts.ts";
 import { readsLocalPaths } from "../jobs/resolve-backend.ts";
 import { taskManagerEnvironment } from "../jobs/references.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
-import type { Cost } from "../observe/cost.ts";
+import { usdText, type Cost } from "../observe/cost.ts";
 import { openEventsLog } from "../observe/events-log.ts";
 import { createMachineMeter } from "../observe/machine.ts";
-import { createProgressMeter, type Progress } from "../observe/progress.ts";
+import { count, createProgressMeter, type Progress } from "../observe/progress.ts";
 import { Timeline } from "../observe/report/timeline.ts";
 import { reportFile, writeReport } from "../observe/report/write-report.ts";
 import { openRunLog } from "../observe/run-log.ts";
@@ -125,7 +125,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     itemKind: job.task.kind === "inference" ? "image" : "value",
     localPaths: readsLocalPaths(job.backend),
   }));
-  const cost = createRunCost(job, backend, service.metering);
+  const cost = createRunCost({ job, backend, metering: service.metering, outputRequests: output === null ? null : () => output.requests });
   const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });
   cost.open(pool);
   const runId = newRunId(startedAt);
@@ -155,7 +155,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
       ? await home.list(source)
       : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed, files: filesOf(job, prepared) });
     try {
-      return await runInHome({ job, options, plan, home, pool, cost, output, source: list, stageLanes, runDir, runId, startedAt, startedMs });
+      return await runInHome({ job, service, options, plan, home, pool, cost, output, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
       await list.close();
     }
@@ -217,6 +217,7 @@ async function warmUnlessStopped(pool: RunPool, stop: StopSwitch): Promise<Prepa
 
 interface Prepared {
   readonly job: ResolvedJob;
+  readonly service: Service;
   readonly options: ExecuteOptions;
   readonly plan: SchedulerPlan;
   readonly home: Home;
@@ -281,7 +282,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     const atMs = performance.now();
     const machineShare = machine.share();
     const billed = await cost.end({ items: stored, duplicates: ended.counts.droppedReports });
-    const told = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, machineShare, notes: [...home.notes, ...notes], cost: billed });
+    const told = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, machineShare, notes: [...home.notes, ...notes, ...warmNotes(prepared.service)], cost: billed });
     const unreported = await writeReport(runDir, { name: job.name, backend: job.backend.kind, summary: told, timeline: timeline.report(), note: null }).then(() => null, unwrittenFile(reportFile(runDir)));
     const summary = unreported === null ? told : { ...told, report: null };
     const unsummarised = await writeSummary(runDir, summary).then(() => null, unwrittenFile(path.join(runDir, "summary.json")));
@@ -449,6 +450,12 @@ function summaryOf(
     notes,
     report: reportFile(runDir),
   };
+}
+
+function warmNotes(service: Service): readonly string[] {
+  const kept = service.keptWarm();
+  if (kept === null) return [];
+  return [`Keeping environments warm (backend.keepWarm) has cost ${usdText(kept.usd)} so far, beside what this run cost: ${count(kept.invocations)} invocations.`];
 }
 
 function stateOf({ state, reason, counts }: RunEnd): RunState {

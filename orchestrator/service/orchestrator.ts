@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { SplitrunError } from "../errors.ts";
+import type { Cost } from "../observe/cost.ts";
 import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { backendNames, type BackendName } from "../jobs/names.ts";
 import { nearestName } from "../jobs/nearest-name.ts";
@@ -47,6 +48,8 @@ export interface Orchestrator {
   deleteRuntime(changes?: RuntimeRequest): Promise<RemovalReport>;
   /** Measures the start of a new environment, if one is started, and the answers of one that is there. @throws SplitrunError */
   pingRuntime(how?: { readonly times?: number; readonly cold?: boolean }): Promise<PingReport>;
+  /** What `backend.keepWarm` has cost so far, which is part of no run's cost; null: nothing is kept warm. */
+  readonly keptWarm: Cost | null;
   /** Takes no more jobs, waits for those that it has, queued ones too, then ends the Task Managers. `cancel()` jobs that need not end. */
   close(): Promise<void>;
 }
@@ -121,6 +124,9 @@ export function createOrchestrator(options: OrchestratorOptions = {}): Orchestra
     redeployRuntime: (changes = {}) => redeployRuntime({ ...runtime, ...changes }, { cacheDir }),
     deleteRuntime: (changes = {}) => deleteRuntime({ ...runtime, ...changes }, {}),
     pingRuntime: ({ times = pingsDefault, cold = false } = {}) => pingRuntime(runtime, { times, cold }),
+    get keptWarm() {
+      return service.keptWarm();
+    },
     close: () => (closing ??= drain()),
   };
 }

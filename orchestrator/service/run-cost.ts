@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Backend, UsageInFlight } from "../backends/types.ts";
+import type { Backend, StorageRequests, UsageInFlight } from "../backends/types.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import { usdText, type Cost } from "../observe/cost.ts";
 import type { Run } from "../run/run.ts";
@@ -30,11 +30,20 @@ export interface RunCost {
   end(done: Pick<CostOptions, "items" | "duplicates">): Promise<Cost | null>;
 }
 
-export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "budget">, backend: Backend, metering: Metering): RunCost {
+export interface RunCostOptions {
+  readonly job: Pick<ResolvedJob, "prices" | "budget">;
+  readonly backend: Backend;
+  readonly metering: Metering;
+  /** Of the output in S3: requests so far; null: it is not there. */
+  readonly outputRequests: (() => StorageRequests) | null;
+}
+
+export function createRunCost({ job: { prices, budget }, backend, metering, outputRequests }: RunCostOptions): RunCost {
   const { meter } = backend;
   const ledger = createCostLedger(prices);
   const startedMs = Date.now();
   let costliestUsd = 0;
+  let outputBooked: StorageRequests = { reads: 0, writes: 0 };
   let check: () => void = () => undefined;
   let timer: NodeJS.Timeout | undefined;
 
@@ -52,9 +61,19 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
     costliestUsd = Math.max(costliestUsd, ledger.atMostUsd({ ...work, notAfterMs }));
   }
 
+  /** What the output and the backend have asked of S3 since this was called last. */
+  function bookStorage(): void {
+    const output = outputRequests?.() ?? outputBooked;
+    ledger.addStorageRequests({ reads: output.reads - outputBooked.reads, writes: output.writes - outputBooked.writes });
+    outputBooked = { ...output };
+    const backends = meter?.takeStorageRequests?.();
+    if (backends !== undefined) ledger.addStorageRequests(backends);
+  }
+
   const inFlight = (): readonly UsageInFlight[] => metering.inFlight(backend, account);
 
   function holdTo(maxUsd: number, run: Run, pool: RunPool): void {
+    bookStorage();
     const running = inFlight();
     const inFlightUsd = running.reduce((sum, work) => sum + ledger.atMostUsd(work), 0);
     running.forEach(learn);
@@ -77,7 +96,9 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
   return {
     account,
     get usd() {
-      return meter === null ? null : ledger.spentUsd;
+      if (meter === null) return null;
+      bookStorage();
+      return ledger.spentUsd;
     },
     open(pool) {
       // Where starting one costs money, too, one shows how much.
@@ -91,7 +112,7 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
       check();
     },
     stored(input, tries) {
-      if (meter !== null && typeof input === "string" && /^s3:\/\//i.test(input)) ledger.addDownloads(tries);
+      if (meter !== null && typeof input === "string" && /^s3:\/\//i.test(input)) ledger.addStorageRequests({ reads: tries, writes: 0 });
     },
     async end(done) {
       clearInterval(timer);
@@ -99,6 +120,7 @@ export function createRunCost({ prices, budget }: Pick<ResolvedJob, "prices" | "
       if (meter === null) return null;
       await answersEnded();
       await takeReports();
+      bookStorage();
       return ledger.cost({ ...done, inFlight: inFlight() });
     },
   };

@@ -18,13 +18,13 @@ describe("what a run cost", () => {
     // 100 ms of 1,769 MB an image, 1,000 images an invocation; 500 cold starts of 3 s.
     ledger.add(usage({ invocations: 500, billedMs: 50_000_000, memoryMb: 1769 }));
     for (let each = 0; each < 500; each++) ledger.add(usage({ billedMs: 103_000, initMs: 3000, memoryMb: 1769 }));
-    ledger.addDownloads(1_000_000);
+    ledger.addStorageRequests({ reads: 1_000_000, writes: 100 });
     const cost = ledger.cost({ items: 1_000_000, duplicates: 0, inFlight: [] });
     expect(cost.computeUsd).toBeCloseTo(2.879, 3);
     expect(cost.initUsd).toBeCloseTo(0.0432, 4);
     expect(cost.requestsUsd).toBeCloseTo(0.0002, 6);
-    expect(cost.storageRequestsUsd).toBeCloseTo(0.4, 6);
-    expect(cost.usd).toBeCloseTo(3.323, 3);
+    expect(cost.storageRequestsUsd).toBeCloseTo(0.4 + 0.0005, 6);
+    expect(cost.usd).toBeCloseTo(3.3235, 3);
     expect(cost.per1000ItemsUsd).toBeCloseTo(0.003323, 6);
     expect(cost).toMatchObject({ invocations: 1000, coldStarts: 500, billedSeconds: 101_500, ephemeralUsd: 0, billed: "reported", pricesDate: "2026-11-21", pricesRegions: ["us-east-1"] });
   });

@@ -35,7 +35,7 @@ async function start(options: Partial<MeteredOptions> = {}): Promise<Setting> {
   const backend = meteredBackend(localBackend({ artifactDirectory: cacheDir, taskManagersMax }), { billedMs: 1000, atMostMs: 1000, ...options });
   const metering = createMetering();
   const pool = createPool({ taskManagersMax, keptMs: 10_000, metering });
-  const service: Service = { pool, metering, backend: async () => backend, close: () => pool.close() };
+  const service: Service = { pool, metering, backend: async () => backend, keptWarm: () => null, close: () => pool.close() };
   onTestFinished(async () => {
     await service.close();
     await backend.close();

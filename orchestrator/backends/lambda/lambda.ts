@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { createS3Client, type S3Client } from "../../../task-manager/s3-client.ts";
 import type { LambdaSpec } from "../../jobs/types.ts";
-import { LaunchError, type Backend, type LaunchedTaskManager } from "../types.ts";
+import { LaunchError, type Backend, type LaunchedTaskManager, type StorageRequests } from "../types.ts";
 import { billedReports } from "./billed.ts";
 import { createArtifactSource, placeOf } from "./artifacts.ts";
 import { lambdaClient, lambdaError, lambdaSdk } from "./client.ts";
@@ -43,11 +43,22 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
       region: null, profile: null, endpoint: null, forcePathStyle: null, checksums: null, requesterPays: false, encryption: null, storageClass: null,
       retries: s3Retries, socketsMax: s3SocketsMax, connectTimeoutMs: 5_000, idleTimeoutMs: 20_000,
     }));
+  let spilled = 0;
   const invoker = createInvoker(sdk, client, async ({ bucket, key, bytes }) => {
+    spilled += 1;
     const content = await staging().get({ bucket, key }, { maxBytes: bytes });
     void staging().delete(bucket, [key]).catch(() => undefined);
     return content.bytes;
   });
+  const told = { reads: 0, writes: 0 };
+  /** Ours, and those by which functions put what is too large for an answer. */
+  function takeStorageRequests(): StorageRequests {
+    const { reads, writes } = s3?.requests ?? { reads: 0, writes: 0 };
+    const since = { reads: reads - told.reads, writes: writes + spilled - told.writes };
+    told.reads += since.reads;
+    told.writes += since.writes;
+    return since;
+  }
   const meter = createUsageMeter({ region, splitMs: settings.splitSeconds * 1000, now: () => Date.now() });
   const gate = new Gate({ max: taskManagersMax, now: () => performance.now(), random: Math.random });
   const places = settings.stagingBucket === null ? null : stagingPlaces(placeOf(settings.stagingBucket), settings.functionName);
@@ -72,7 +83,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
   return {
     name: "lambda",
     supports: pull === null ? { prefetch: false, reclaim: false, cancel: false } : { prefetch: true, reclaim: true, cancel: true },
-    meter: { ...meter, reports: (asked) => billedReports({ region: settings.region, logGroups: logGroupsOf(settings) }, asked) },
+    meter: { ...meter, takeStorageRequests, reports: (asked) => billedReports({ region: settings.region, logGroups: logGroupsOf(settings) }, asked) },
     taskManagersMax,
 
     async launch(spec) {

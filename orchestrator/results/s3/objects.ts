@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type * as z from "zod";
 import { S3Failure, parseS3Url, s3Url } from "../../../task-manager/s3-client.ts";
-import type { PutOptions, S3Client, S3FailureCode, S3Place } from "../../../task-manager/s3-client.ts";
+import type { PutOptions, S3Client, S3FailureCode, S3Place, S3Requests } from "../../../task-manager/s3-client.ts";
 import { SplitrunError } from "../../errors.ts";
 
 /** A record of ours, the list's pieces aside, is far below it. */
@@ -35,6 +35,10 @@ export class OutputObjects {
     this.#client = client;
     this.#root = root;
     this.url = url;
+  }
+
+  get requests(): S3Requests {
+    return this.#client.requests;
   }
 
   urlOf(name: string): string {

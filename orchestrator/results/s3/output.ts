@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { S3Requests } from "../../../task-manager/s3-client.ts";
 import { SplitrunError } from "../../errors.ts";
 import type { ItemSource, SourceIdentity } from "../../inputs/types.ts";
 import { homeFiles } from "../home-files.ts";
@@ -73,6 +74,8 @@ export interface OutputEnd {
 /** What a run has to do with its output in S3. */
 export interface Output {
   readonly url: string;
+  /** Sent so far. */
+  readonly requests: S3Requests;
   /** The list as an earlier run copied it; null: it has to be read where the job says. */
   readonly keptList: ItemSource | null;
   /** From here on there is something below the prefix. Returns the list as the run has to read it. */
@@ -190,6 +193,10 @@ class S3Output implements Output {
 
   get url(): string {
     return this.#options.objects.url;
+  }
+
+  get requests(): S3Requests {
+    return this.#options.objects.requests;
   }
 
   get keptList(): ItemSource | null {

@@ -6,6 +6,7 @@ import path from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { Usage } from "../../../orchestrator/backends/types.ts";
+import { createOrchestrator } from "../../../orchestrator/service/orchestrator.ts";
 import { runJob } from "../../../orchestrator/service/run-job.ts";
 import { jsonLines } from "../../support/cli.ts";
 import type { TaskManagerMessage } from "../../../task-manager/protocol.ts";
@@ -59,18 +60,22 @@ describe("buffered: the answer is read at its end", () => {
   test("what does not fit into an answer is handed out again, or goes through S3 where there is a bucket", async () => {
     const source = 'export default async (item) => { await new Promise((r) => setTimeout(r, 5)); return "x".repeat(200_000); };';
     const run = async (stagingBucket: string | null) => {
-      const { lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers.slice(0, 60), {
+      const { lines, result } = await runFunction(await temporaryFolder(onTestFinished), source, numbers.slice(0, 60), {
         backend: { kind: "lambda", buffered: true, stagingBucket }, policy: "none", splitSize: 60, taskManagers: 1, speculation: false,
       });
       expect(lines.every(({ output }) => String(output).length === 200_000)).toBe(true);
       expect(new Set(lines.map(({ attempts }) => attempts))).toEqual(new Set([1]));
+      return result.summary.cost?.storageRequestsUsd ?? NaN;
     };
     const before = lambda.invocations.length;
-    await run(null);
+    expect(await run(null)).toBe(0);
     expect(lambda.invocations.length - before).toBeGreaterThan(3);
     const puts = s3.count("PutObject");
-    await run("staging");
+    const costUsd = await run("staging");
     expect(s3.count("PutObject")).toBeGreaterThan(puts);
+    // Each was put by the function and read here.
+    const spilled = s3.count("PutObject") - puts;
+    expect(costUsd).toBeGreaterThanOrEqual(spilled * (0.000005 + 0.0000004) - 1e-12);
   });
 
   test("it is fallen back on where responses cannot be streamed", async () => {
@@ -151,6 +156,39 @@ test("environments are kept warm by pings that overlap", async () => {
   while (lambda.invocations.length < before + 3) await new Promise((resolve) => setTimeout(resolve, 20));
   await backend.close();
   expect(new Set(lambda.invocations.slice(before).map(({ environmentId }) => environmentId)).size).toBe(3);
+});
+
+test("what keeping warm costs is told beside what a run costs", async () => {
+  const folder = await temporaryFolder(onTestFinished);
+  process.env["SPLITRUN_CACHE_DIR"] = path.join(folder, "cache");
+  await writeFile(path.join(folder, "f.mjs"), "export default (item) => item;");
+  const orchestrator = createOrchestrator({ backends: ["lambda"] });
+  expect(orchestrator.keptWarm).toBeNull();
+  const backend = { kind: "lambda", keepWarm: { taskManagers: 2, everyMs: 60_000 } } as const;
+  const job = { baseDir: folder, input: numbers, task: { kind: "function", module: "f.mjs" }, backend, taskManagers: 1, output: path.join(folder, "out") } as const;
+  await orchestrator.runJob(job);
+  await until(() => (orchestrator.keptWarm?.invocations ?? 0) > 0);
+  const { summary } = await orchestrator.runJob({ ...job, input: [...numbers, -1] });
+  expect(orchestrator.keptWarm?.usd).toBeGreaterThan(0);
+  expect(summary.notes).toEqual([expect.stringMatching(/^Keeping environments warm \(backend\.keepWarm\) has cost \$0\.0/)]);
+  await orchestrator.close();
+});
+
+test("the requests of an output in S3 are part of what a run costs", async () => {
+  s3.createBucket("results");
+  const puts = () => s3.count("PutObject") + s3.count("UploadPart");
+  const before = puts();
+  const folder = await temporaryFolder(onTestFinished);
+  process.env["SPLITRUN_CACHE_DIR"] = path.join(folder, "cache");
+  await writeFile(path.join(folder, "f.mjs"), "export default (item) => item;");
+  const { summary } = await runJob({
+    baseDir: folder, input: numbers, task: { kind: "function", module: "f.mjs" }, backend: "lambda", taskManagers: 1,
+    output: { to: "s3://results/cost/", partItems: 50 },
+  });
+  expect(summary.state).toBe("succeeded");
+  // Six parts, the manifest, _SUCCESS and more; what ends the lease is sent when it has been told.
+  expect(puts() - before).toBeGreaterThanOrEqual(8);
+  expect(summary.cost?.storageRequestsUsd).toBeGreaterThanOrEqual((puts() - before - 2) * 0.000005);
 });
 
 test("with forceColdStart every environment of a job is a new one", async () => {
