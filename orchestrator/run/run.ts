@@ -121,6 +121,7 @@ export function startRun(options: RunOptions): Run {
   let finish: (end: RunEnd) => void = () => undefined;
   let fail: (error: unknown) => void = () => undefined;
   let finished = false;
+  let losses = 0;
   const ended = new Promise<RunEnd>((resolve, reject) => {
     finish = resolve;
     fail = reject;
@@ -144,11 +145,12 @@ export function startRun(options: RunOptions): Run {
 
   function stepOne(event: SchedulerEvent, brought: Brought): void {
     const nowMs = elapsedMs();
-    const lossesBefore = event.kind === "clock" ? scheduler.counts.losses : 0;
     const { commands, wakeAtMs } = scheduler.step(event, nowMs);
-    if (event.kind === "clock" && scheduler.counts.losses > lossesBefore) sayWhoIsGivenUp(commands, nowMs);
-    observer.stepped(event, nowMs, commands);
     const { counts } = scheduler;
+    // Time is up in whatever step comes next, which is not always the clock's own.
+    if (counts.losses > losses) sayWhoIsGivenUp(commands, nowMs);
+    losses = counts.losses;
+    observer.stepped(event, nowMs, commands);
     timeAside(counts, nowMs);
     for (const command of commands) carryOut(command, brought);
     sayWhatIsWanted(counts);

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readFile, readdir, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import path from "node:path";
 import type { Backend } from "../backends/types.ts";
@@ -29,6 +29,7 @@ import { createRunCost, type RunCost } from "./run-cost.ts";
 import { filesOf, outputInS3, type TakenOutput } from "./output-in-s3.ts";
 import { planOf } from "./plan-of.ts";
 import type { RunNeeds, RunPool } from "./pool.ts";
+import { runsOf } from "./prepare-job.ts";
 import { createService, type Service } from "./service.ts";
 import type { StopSwitch } from "./stop-switch.ts";
 
@@ -128,11 +129,11 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
   const cost = createRunCost({ job, backend, metering: service.metering, outputRequests: output === null ? null : () => output.requests });
   const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });
   cost.open(pool);
-  const runId = newRunId(startedAt);
+  const newId = newRunId(startedAt);
   let opening: Promise<Home> | undefined;
   const open = () =>
     (opening = openHome({
-      dir: homeDirectory(job, options, runId),
+      dir: homeDirectory(job, options, newId),
       mode: options.mode,
       fingerprint: prepared.fingerprint,
       source: source.identity,
@@ -149,6 +150,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     const home = await (opening ?? open());
     options.onHome?.(home.dir);
     for (const note of home.notes) options.onNote?.(note);
+    const runId = idAfter(await runsOf(home.dir), newId);
     const runDir = await home.createRunDir(runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = output === null
@@ -332,6 +334,16 @@ function newRunId(now: Date): string {
   return `${stamp}-${runNumber.toString(16).padStart(4, "0")}`;
 }
 
+const runIdForm = /^(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)(\d{3})-.*$/;
+
+/** That which sorts last is the last one, also after the clock was set back: `resume` goes on with that. */
+function idAfter(runs: readonly string[], runId: string): string {
+  const last = runs.at(-1);
+  if (last === undefined || last < runId) return runId;
+  const lastMs = Date.parse(last.replace(runIdForm, "$1-$2-$3T$4:$5:$6.$7Z"));
+  return Number.isNaN(lastMs) ? runId : newRunId(new Date(lastMs + 1));
+}
+
 /** Only a directory that the user named is ever used again. */
 function homeDirectory(job: ResolvedJob, options: ExecuteOptions, runId: string): string {
   if (options.home !== null) return options.home;
@@ -340,8 +352,7 @@ function homeDirectory(job: ResolvedJob, options: ExecuteOptions, runId: string)
 
 /** Who was in quarantine when the run before this one ended, or was ended. */
 async function lastQuarantine(homeDir: string, runId: string): Promise<{ readonly items: readonly number[]; readonly losses: readonly number[] } | null> {
-  const earlier = (await readdir(path.join(homeDir, "runs"))).filter((name) => name < runId).sort();
-  const last = earlier.at(-1);
+  const last = (await runsOf(homeDir)).filter((name) => name < runId).at(-1);
   if (last === undefined) return null;
   try {
     return JSON.parse(await readFile(path.join(homeDir, "runs", last, quarantineFile), "utf8")) as { items: number[]; losses: number[] };

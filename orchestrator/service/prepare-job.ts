@@ -102,14 +102,17 @@ async function countByReading(input: InputSpec, options: OpenSourceOptions): Pro
  * @throws SplitrunError HOME_EMPTY
  */
 export async function recordedJob(home: string): Promise<unknown> {
-  const runs = path.join(home, "runs");
-  const names = (await readdir(runs).catch(() => [])).sort().reverse();
-  for (const name of names) {
-    const text = await readFile(path.join(runs, name, "job.json"), "utf8").catch(() => null);
+  for (const name of (await runsOf(home)).toReversed()) {
+    const text = await readFile(path.join(home, "runs", name, "job.json"), "utf8").catch(() => null);
     if (text !== null) return JSON.parse(text) as unknown;
   }
   throw new SplitrunError(`${home} holds no run that could be resumed; start one with \`splitrun run --output ${home} …\``, {
     code: "HOME_EMPTY",
     value: home,
   });
+}
+
+/** Names of a home's runs, the last one at the end. */
+export async function runsOf(home: string): Promise<readonly string[]> {
+  return (await readdir(path.join(home, "runs")).catch(() => [])).sort();
 }

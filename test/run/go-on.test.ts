@@ -1,4 +1,4 @@
-import { appendFile, readFile, readdir, writeFile } from "node:fs/promises";
+import { appendFile, readFile, readdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { jsonLines, processesMarked, splitrun, startSplitrun, type StartedCli } from "../support/cli.ts";
@@ -11,6 +11,7 @@ interface Line {
   readonly input: string;
   readonly output?: string;
   readonly error?: { readonly code: string };
+  readonly attempts: number;
 }
 
 interface Ended {
@@ -157,6 +158,19 @@ describe("running again into a home", () => {
     const end = await splitrun(["resume", "out"], { cwd: folder });
     expect(end.code).toBe(2);
     expect(end.stderr).toMatch(/splitrun run/);
+  });
+
+  test("resume goes on with the run that was the last, also after the clock was set back", async () => {
+    const folder = await folderWith("export default (x) => { if (x === 'bad') throw new Error('no'); return x; };", ["a", "bad"]);
+    await run(folder, "--set", "attemptsMax=2");
+    const runs = path.join(folder, "out", "runs");
+    const [first = ""] = await readdir(runs);
+    await rename(path.join(runs, first), path.join(runs, "20991231-235959999-ffff"));
+    await run(folder, "--set", "attemptsMax=1");
+    const second = (await readdir(runs)).find((name) => !name.startsWith("2099"));
+    expect(second).toMatch(/^21000101-000000000-[0-9a-f]{4}$/);
+    expect((await splitrun(["resume", "out", "--retry-failed", "--json"], { cwd: folder })).code).toBe(1);
+    expect((await journal(folder)).map(({ index, attempts }) => `${index} ${attempts}`).sort()).toEqual(["0 1", "1 1"]);
   });
 
   test("resume refuses another input, and names run", async () => {
