@@ -1,5 +1,6 @@
-// A cold start in the emulator, from the call to the first item's result, against functions that do less, in turn:
-// `libraries` loads onnxruntime-node and sharp and answers; `bare` is the shortest program for one image.
+// A cold start in the emulator, from the call to the first item's result, against functions from the same zip that do
+// less, in turn: `libraries` imports onnxruntime-node and sharp and answers; `bare` is the shortest program for one image.
+// --trace: when what happened. --pieces: processor time of what a start is made of, each in a process of its own.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -17,6 +18,7 @@ import type { LambdaRequest, TaskSpec } from "../task-manager/protocol.ts";
 import { protocolVersion } from "../task-manager/protocol.ts";
 import { downloadSpec } from "../test/support/download-spec.ts";
 import { startLambdaEmulator } from "../test/support/lambda/emulator.ts";
+import { runtimeProgram } from "../test/support/lambda/runtimes.ts";
 import { zipOf } from "../test/support/lambda/zip.ts";
 
 const { values } = parseArgs({
@@ -24,6 +26,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "10" },
     runtime: { type: "string", default: "nodejs22.x" },
     trace: { type: "boolean", default: false },
+    pieces: { type: "boolean", default: false },
   },
 });
 const memoryMb = 1769;
@@ -112,6 +115,7 @@ interface ColdStart {
 }
 
 const folder = await mkdtemp(path.join(tmpdir(), "splitrun-bench-"));
+const packed = path.join(folder, "package");
 const traceFile = path.join(folder, "trace.mjs");
 await writeFile(traceFile, traceModule);
 const image = await sharp({ create: { width: 640, height: 480, channels: 3, background: "#7a9" } }).jpeg().toBuffer();
@@ -125,7 +129,8 @@ try {
   const modelBytes = await readFile(model);
   const sha256 = createHash("sha256").update(modelBytes).digest("hex");
   await deployAll();
-  if (values.trace) await showTrace(requestFor(sha256, modelBytes.length));
+  if (values.pieces) await showPieces();
+  else if (values.trace) await showTrace(requestFor(sha256, modelBytes.length));
   else await compare(requestFor(sha256, modelBytes.length), sha256);
 } finally {
   client.destroy();
@@ -137,7 +142,6 @@ try {
 
 /** The zip that `deploy` makes, with the other handlers in it. */
 async function deployAll(): Promise<void> {
-  const packed = path.join(folder, "package");
   execFileSync(process.execPath, [cli, "deploy", "--package", packed, "--model", model], {
     env: { ...process.env, SPLITRUN_CACHE_DIR: path.join(folder, "cache") }, stdio: ["ignore", "ignore", "inherit"],
   });
@@ -226,6 +230,29 @@ async function compare(request: LambdaRequest, sha256: string): Promise<void> {
   }
   const kinds = [...new Set(rounds.flatMap(({ splitrun }) => splitrun.lines.map(({ kind }) => kind)))];
   for (const kind of kinds) console.log(`  ${kind} at ${spread(rounds.map(({ splitrun }) => splitrun.lines.find((line) => line.kind === kind)?.atMs ?? NaN))} ms`);
+}
+
+/** Least of so many processes: what disturbs adds to it. */
+async function showPieces(): Promise<void> {
+  const loop = path.resolve("test/support/lambda/runtime-loop.mjs");
+  const { node, description } = runtimeProgram(values.runtime, "own", loop);
+  const session = `const { InferenceSession } = require("onnxruntime-node"); await InferenceSession.create(${JSON.stringify(model)}, { intraOpNumThreads: 1, interOpNumThreads: 1 });`;
+  const pieces = {
+    "Node alone": "",
+    "onnxruntime-node": 'require("onnxruntime-node");',
+    "onnxruntime-node, and a first session": session,
+    "sharp": 'require("sharp");',
+    "onnxruntime-node and sharp": 'require("onnxruntime-node"); require("sharp");',
+    "a thread": 'const { Worker } = require("node:worker_threads"); await new Promise((resolve) => new Worker("", { eval: true }).on("exit", resolve));',
+    "the handler's own code": 'await (await import("./task-manager.js")).lambdaHandler(new Map());',
+  };
+  console.log(`${description}, least of ${values.rounds}`);
+  for (const [name, code] of Object.entries(pieces)) {
+    const file = path.join(packed, "bench-piece.mjs");
+    await writeFile(file, `import { createRequire } from "node:module";\nconst require = createRequire(import.meta.url);\n${code}\nconst { user, system } = process.cpuUsage();\nconsole.log((user + system) / 1000);\nprocess.exit(0);\n`);
+    const times = Array.from({ length: Number(values.rounds) }, () => Number(execFileSync(node, [file], { env: { LAMBDA_TASK_ROOT: packed, TMPDIR: folder } }).toString()));
+    console.log(`${Math.min(...times).toFixed(0).padStart(6)} ms CPU  ${name}`);
+  }
 }
 
 /** Median (quartiles). */
