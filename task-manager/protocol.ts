@@ -257,6 +257,8 @@ const hostReport = z.object({
 });
 export type HostReport = z.infer<typeof hostReport>;
 
+const width = z.number().positive().max(1);
+
 const tensorShape = z.object({ name: z.string(), type: z.string(), shape: z.array(z.union([z.number(), z.string()])) });
 export type TensorShape = z.infer<typeof tensorShape>;
 
@@ -317,6 +319,14 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("heartbeat"), ...state }),
   /** Nothing left to do. */
   z.object({ kind: z.literal("idle"), ...state }),
+  /** It has changed, for lack of memory, or since there is room again, by how much it does at once. */
+  z.object({
+    kind: z.literal("memory"),
+    /** Of its usual batch size and items in flight: what it does now; where it ends, what the next one should begin with. */
+    width,
+    /** It ends for it. */
+    ends: z.boolean(),
+  }),
   z.object({ kind: z.literal("log"), level: z.enum(["debug", "info", "warn", "error"]), message: z.string() }),
   /** The last message: everything held was reported or returned. */
   z.object({ kind: z.literal("bye"), reason: z.string() }),
@@ -337,6 +347,8 @@ const configure = z.object({
   faults: faultSpec.nullable(),
   /** Resident memory that it should stay below; null: what its machine or control group leaves it. */
   memoryLimitMb: z.number().positive().nullable(),
+  /** What it begins with, where one before it ran out of memory; absent: all. */
+  width: width.optional(),
 });
 
 const assign = z.object({

@@ -258,14 +258,17 @@ export function startTaskManager(options: TaskManagerOptions): void {
 
   // ---- memory ----
 
-  function watchMemory(limitMb: number | null): void {
+  function watchMemory(limitMb: number | null, firstWidth: number): void {
     const gauge = memoryGauge(limitMb);
     if (gauge === null) return;
-    const guard = createMemoryGuard({ base: gauge.read(), own: gauge.own, jitter: Math.random() });
-    let width = 1;
+    const guard = createMemoryGuard({ base: gauge.read(), own: gauge.own, width: firstWidth, jitter: Math.random() });
+    let width = firstWidth;
+    if (width < 1) executor?.narrow(width);
     const look = () => {
       const advice = guard.look(gauge.read());
       if (advice.width !== width) executor?.narrow(advice.width);
+      if (advice.end !== null && draining === undefined) void channel.send({ kind: "memory", width: advice.fits, ends: true });
+      else if (advice.width !== width) void channel.send({ kind: "memory", width: advice.width, ends: false });
       width = advice.width;
       if (advice.giveBack) relieve();
       if (advice.end === "kill") {
@@ -339,10 +342,10 @@ export function startTaskManager(options: TaskManagerOptions): void {
       },
     });
     timers.push(setInterval(() => void channel.send({ kind: "heartbeat", ...state() }), settings.heartbeatMs));
-    const { itemTimeoutMs, memoryLimitMb } = settings;
+    const { itemTimeoutMs, memoryLimitMb, width = 1 } = settings;
     if (options.threads) {
       watchTimeouts(itemTimeoutMs);
-      watchMemory(memoryLimitMb);
+      watchMemory(memoryLimitMb, width);
     }
     cpuBeforeMs = cpuMs();
     await channel.send({

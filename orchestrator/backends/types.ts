@@ -7,6 +7,8 @@ export interface ExitInfo {
   readonly signal: string | null;
   /** In words, where the backend knows more than the two above say. */
   readonly message?: string;
+  /** Its backend says that it needed more memory than there was. */
+  readonly outOfMemory?: boolean;
   /** The end of what it printed, where that has no log yet: it ended while it started. */
   readonly lastWords?: string;
   /** It did not end but was not to be had, now or ever: a `LaunchError`, or what the user has to put right. */

@@ -3,6 +3,8 @@ import type { ItemErrorCode, JsonValue, Stage, StageTimes } from "../../task-man
 import type { Outcome } from "../results/types.ts";
 import type { StopReason } from "../scheduler/types.ts";
 import { costLines, type Cost } from "./cost.ts";
+import { hostLines, type HostInTrouble } from "./hosts-in-trouble.ts";
+import { memoryLines, type MemoryShort } from "./memory-short.ts";
 import { count, duration, errorsText, rate } from "./progress.ts";
 import { withoutSecrets } from "./run-log.ts";
 
@@ -67,6 +69,10 @@ export interface Summary {
   /** Of this run, the most frequent first. */
   readonly errors: readonly ErrorGroup[];
   readonly taskManagerLosses: number;
+  /** Those of this run, the worst first, ten at most. */
+  readonly hosts: readonly HostInTrouble[];
+  /** null: Task Managers had enough. */
+  readonly memoryShort: MemoryShort | null;
   /** Whether `counts.items` is all of the list, or the run stopped before its end was seen. */
   readonly itemsAre: "all" | "about" | "at least";
   readonly startedAt: string;
@@ -244,6 +250,7 @@ export function summaryText(summary: Summary): string {
       ]),
     `  ${duration(summary.makespanMs)}${summary.itemsPerSecond === 0 ? "" : `, ${rate(summary.itemsPerSecond)} items/s`}`,
     ...lossLines(summary),
+    ...memoryLines(summary.memoryShort),
   ];
   const stages = Object.entries(summary.stages) as [Stage, StageShare][];
   if (stages.length > 0) {
@@ -267,6 +274,7 @@ export function summaryText(summary: Summary): string {
         : `  Bottleneck: ${summary.bottleneck.stage}. To go faster: ${summary.bottleneck.knob}.`,
     );
   }
+  lines.push(...hostLines(summary.hosts));
   if (summary.cost !== undefined) lines.push("", "What it cost", ...costLines(summary.cost));
   if (summary.errors.length > 0) {
     lines.push("", "Errors of this run");

@@ -4,12 +4,17 @@ import type { LossCause, TaskManagerId } from "../scheduler/types.ts";
 /** Messages about items; the pool deals with the others. */
 export type ItemMessage = Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" | "sized" | "heartbeat" | "idle" }>;
 
+/** How a Task Manager fares with hosts, and with its memory. */
+export type SurroundingsMessage = Extract<TaskManagerMessage, { kind: "hosts" | "memory" }>;
+
 /** What a run hears from its pool. */
 export interface PoolListener {
   joined(id: TaskManagerId, able: { readonly name: string; readonly room: number; readonly lanes: number }): void;
   launchEnded(id: TaskManagerId, reason: "throttled" | "refused" | "died", message: string): void;
   message(id: TaskManagerId, message: ItemMessage): void;
-  lost(id: TaskManagerId, cause: LossCause): void;
+  /** `ranOut`: of memory. */
+  lost(id: TaskManagerId, cause: LossCause, ranOut: boolean): void;
+  surroundings(message: SurroundingsMessage): void;
   log(id: TaskManagerId, level: "debug" | "info" | "warn" | "error", message: string): void;
   /** How many items of a host are to be handed out in a second; null: any number. */
   paced(host: string, itemsPerSecond: number | null): void;

@@ -19,7 +19,7 @@ import type {
 } from "../scheduler/types.ts";
 import { hostNumber } from "./hosts.ts";
 import { createPayloads, inputBytes } from "./payloads.ts";
-import type { ItemMessage, Pool } from "./pool.ts";
+import type { ItemMessage, Pool, SurroundingsMessage } from "./pool.ts";
 
 /** Items taken from the source for one event. */
 const readItemsMax = 8192;
@@ -43,6 +43,11 @@ export interface RunObserver {
   left(id: TaskManagerId): void;
   /** The run goes on reading once it resolves, so that a slow reader holds the run up and not the memory. */
   stored(outcomes: readonly Outcome[]): Promise<void> | void;
+  surroundings(message: SurroundingsMessage): void;
+  /** A host's items are handed out at this pace from now on; null: as they come. */
+  paced(host: string, itemsPerSecond: number | null): void;
+  /** A Task Manager ended for lack of memory. */
+  ranOutOfMemory(): void;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
 }
 
@@ -436,16 +441,19 @@ export function startRun(options: RunOptions): Run {
     },
     message: hear,
     // After the end, Task Managers go one after the other, as they should.
-    lost(id, cause) {
+    lost(id, cause, ranOut) {
       left(id);
       if (finished) return;
+      if (ranOut) observer.ranOutOfMemory();
       observer.log("warn", cause.message);
       step({ kind: "task-manager-lost", id, cause });
     },
+    surroundings: (message) => observer.surroundings(message),
     log(_id, level, message) {
       if (!finished) observer.log(level, message);
     },
     paced(host, itemsPerSecond) {
+      observer.paced(host, itemsPerSecond);
       if (!finished) step({ kind: "host-paced", host: hostNumber(host), itemsPerSecond });
     },
     allowance: (taskManagers) => step({ kind: "allowance-changed", taskManagers }),

@@ -12,6 +12,8 @@ import type { ResolvedJob } from "../jobs/types.ts";
 import { usdText, type Cost } from "../observe/cost.ts";
 import { openEventsLog } from "../observe/events-log.ts";
 import { createMachineMeter } from "../observe/machine.ts";
+import { createHostsInTrouble } from "../observe/hosts-in-trouble.ts";
+import { createMemoryGatherer, type MemorySettings } from "../observe/memory-short.ts";
 import { count, createProgressMeter, type Progress } from "../observe/progress.ts";
 import { Timeline } from "../observe/report/timeline.ts";
 import { reportFile, writeReport } from "../observe/report/write-report.ts";
@@ -198,6 +200,8 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
     taskManagersRssMb: 0,
     errors: [],
     taskManagerLosses: 0,
+    hosts: [],
+    memoryShort: null,
     itemsAre: "at least",
     startedAt: now.toISOString(),
     notes: [],
@@ -241,6 +245,8 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   const events = openEventsLog(path.join(runDir, "events.jsonl"), plan, (message) => log.log("warn", message));
   const gatherer = createSummaryGatherer();
   const timeline = new Timeline();
+  const memory = createMemoryGatherer();
+  const hosts = createHostsInTrouble();
   let stored = 0;
   const readyMs = performance.now();
   const machine = createMachineMeter();
@@ -261,6 +267,12 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       load: (id, load) => gatherer.load(id, load),
       joined: (id) => gatherer.joined(id),
       left: (id) => gatherer.left(id),
+      surroundings(message) {
+        if (message.kind === "hosts") hosts.report(message.hosts, performance.now());
+        else memory.narrowed(message.width);
+      },
+      paced: (host, itemsPerSecond) => hosts.paced(host, itemsPerSecond),
+      ranOutOfMemory: () => memory.ended(),
       stored(outcomes) {
         stored += outcomes.length;
         outputPlace?.stored(outcomes.length);
@@ -284,7 +296,17 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     const atMs = performance.now();
     const machineShare = machine.share();
     const billed = await cost.end({ items: stored, duplicates: ended.counts.droppedReports });
-    const told = summaryOf(prepared, end, gatherer, { output, stored, readyMs, atMs, machineShare, notes: [...home.notes, ...notes, ...warmNotes(prepared.service)], cost: billed });
+    const told = summaryOf(prepared, end, gatherer, {
+      output,
+      stored,
+      readyMs,
+      atMs,
+      machineShare,
+      notes: [...home.notes, ...notes, ...warmNotes(prepared.service)],
+      cost: billed,
+      hosts: hosts.list(),
+      memoryShort: memory.short(memorySettingsOf(job)),
+    });
     const unreported = await writeReport(runDir, { name: job.name, backend: job.backend.kind, summary: told, timeline: timeline.report(), note: null }).then(() => null, unwrittenFile(reportFile(runDir)));
     const summary = unreported === null ? told : { ...told, report: null };
     const unsummarised = await writeSummary(runDir, summary).then(() => null, unwrittenFile(path.join(runDir, "summary.json")));
@@ -427,7 +449,7 @@ function summaryOf(
   { job, home, stageLanes, runDir, runId, startedAt, startedMs }: Prepared,
   end: RunEnd,
   gatherer: ReturnType<typeof createSummaryGatherer>,
-  { output, stored, readyMs, atMs, machineShare, notes, cost }: { readonly output: string; readonly stored: number; readonly readyMs: number; readonly atMs: number; readonly machineShare: number; readonly notes: readonly string[]; readonly cost: Cost | null },
+  { stored, readyMs, atMs, machineShare, cost, ...told }: Gathered,
 ): Summary {
   const { read, succeeded, failed, reused, copied, retried } = end.counts;
   const makespanMs = Math.round(atMs - startedMs);
@@ -439,7 +461,7 @@ function summaryOf(
     itemsPerSecond: Math.round((stored * 1e5) / Math.max(1, makespanMs)) / 100,
     home: home.dir,
     runDir,
-    output,
+    ...told,
     ...(cost === null ? {} : { cost }),
     reason: end.reason,
     message: end.state === "stopped" ? end.message : "",
@@ -458,15 +480,26 @@ function summaryOf(
     taskManagerLosses: end.counts.losses,
     itemsAre: end.listRead ? "all" : end.itemsTotal === null ? "at least" : "about",
     startedAt: startedAt.toISOString(),
-    notes,
     report: reportFile(runDir),
   };
+}
+
+function memorySettingsOf({ backend, task, resources: { maxRamPerWorkerMb } }: ResolvedJob): MemorySettings {
+  return { backend: backend.kind, task: task.kind, maxRamPerWorkerMb };
 }
 
 function warmNotes(service: Service): readonly string[] {
   const kept = service.keptWarm();
   if (kept === null) return [];
   return [`Keeping environments warm (backend.keepWarm) has cost ${usdText(kept.usd)} so far, beside what this run cost: ${count(kept.invocations)} invocations.`];
+}
+
+interface Gathered extends Pick<Summary, "output" | "notes" | "hosts" | "memoryShort"> {
+  readonly stored: number;
+  readonly readyMs: number;
+  readonly atMs: number;
+  readonly machineShare: number;
+  readonly cost: Cost | null;
 }
 
 function stateOf({ state, reason, counts }: RunEnd): RunState {

@@ -12,6 +12,7 @@ import { startHostManners } from "./host-manners.ts";
 import { DiedError, exitText, type ReadyTaskManager, type TaskManagerSettings } from "./start-task-manager.ts";
 import { createStock, NotWantedError, type StockedTaskManager } from "./stock.ts";
 import { Turns, type Contender } from "./turns.ts";
+import { Widths, type MemberMemory } from "./widths.ts";
 
 const warmTriesMax = 3;
 /** Lines that are kept of Task Managers that start before somebody listens. */
@@ -72,6 +73,7 @@ interface Member {
   /** What it did for runs before this one. */
   readonly cpuBeforeMs: number;
   draining: boolean;
+  readonly memory: MemberMemory;
   /** The last thing that it complained of. */
   warning: { readonly text: string; readonly atMs: number } | null;
 }
@@ -82,6 +84,7 @@ interface RunState {
   readonly members: Map<TaskManagerId, Member>;
   readonly launching: Map<TaskManagerId, AbortController>;
   readonly closed: AbortController;
+  readonly widths: Widths;
   warm: StockedTaskManager | "starting" | null;
   wanted: number;
   limit: number;
@@ -204,6 +207,7 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
       backend,
       settings,
       artifacts,
+      width: () => run.widths.next,
       signal,
       starting: (name) => metering.charge(backend, name, account),
       logPath: (name) => (run.logDirectory === null ? null : path.join(run.logDirectory, `${name}.log`)),
@@ -243,14 +247,15 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
 
   function bind(run: RunState, id: TaskManagerId, taskManager: StockedTaskManager): void {
     const { assignmentsEnd: assignmentsFrom, cpuMs: cpuBeforeMs } = taskManager;
-    const member: Member = { taskManager, id, assignmentsFrom, cpuBeforeMs, draining: false, warning: null };
+    const member: Member = { taskManager, id, assignmentsFrom, cpuBeforeMs, draining: false, memory: run.widths.joined(taskManager.width), warning: null };
     run.members.set(id, member);
     taskManager.user = { message: (message) => hear(run, member, message), gone: (exit) => gone(run, member, exit) };
     if (run.logDirectory !== null) taskManager.logTo(path.join(run.logDirectory, `${taskManager.name}.log`));
     run.listener?.joined(id, { ...taskManager.ready, name: taskManager.name });
   }
 
-  function hear({ listener }: RunState, member: Member, message: TaskManagerMessage): void {
+  function hear(run: RunState, member: Member, message: TaskManagerMessage): void {
+    const { listener } = run;
     switch (message.kind) {
       case "begun":
       case "items":
@@ -261,6 +266,11 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
         const own = inNumbersOf(member, message);
         return own === null ? undefined : listener?.message(member.id, own);
       }
+      case "memory":
+        run.widths.heard(member.memory, message);
+        return listener?.surroundings(message);
+      case "hosts":
+        return listener?.surroundings(message);
       case "log":
         if (message.level === "warn" || message.level === "error") member.warning = { text: message.message, atMs: performance.now() };
         return listener?.log(member.id, message.level, `${member.taskManager.name}: ${message.message}`);
@@ -268,7 +278,6 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
       case "need":
       case "configured":
       case "refused":
-      case "hosts":
       case "bye":
         return undefined;
     }
@@ -302,7 +311,9 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
 
   function gone(run: RunState, member: Member, exit: ExitInfo): void {
     divideSoon();
-    if (run.members.delete(member.id)) run.listener?.lost(member.id, lossOf(member, exit));
+    if (!run.members.delete(member.id)) return;
+    const ranOut = run.widths.gone(member.memory, exit);
+    run.listener?.lost(member.id, lossOf(member, exit), ranOut);
   }
 
   function log(run: RunState, level: "debug" | "info" | "warn" | "error", message: string): void {
@@ -337,6 +348,7 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
         members: new Map(),
         launching: new Map(),
         closed: new AbortController(),
+        widths: new Widths(),
         warm: null,
         wanted: 1,
         limit: Infinity,

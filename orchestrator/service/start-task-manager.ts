@@ -34,6 +34,8 @@ export interface Starting {
   readonly backend: Backend;
   readonly launched: LaunchedTaskManager;
   readonly settings: TaskManagerSettings;
+  /** How much of what it could do at once it begins with. */
+  readonly width: number;
   readonly artifacts: ArtifactFiles;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
 }
@@ -45,7 +47,7 @@ export class DiedError extends Error {}
  * Hello, configure, the artifacts that it lacks, configured. One that does not get there is stopped.
  * @throws SplitrunError with the refusal's code and field, LaunchError, DiedError
  */
-export function becomeReady({ name, backend, launched, settings, artifacts, log }: Starting): Promise<ReadyTaskManager> {
+export function becomeReady({ name, backend, launched, settings, width, artifacts, log }: Starting): Promise<ReadyTaskManager> {
   const { channel } = launched;
   return new Promise((resolve, reject) => {
     let settled = false;
@@ -68,7 +70,7 @@ export function becomeReady({ name, backend, launched, settings, artifacts, log 
           if (message.protocol !== protocolVersion) {
             return fail(new LaunchError(`${name} speaks protocol ${message.protocol}, not ${protocolVersion}`, { reason: "refused" }));
           }
-          return void channel.send(configureMessage(settings));
+          return void channel.send(configureMessage(settings, width));
         case "need":
           return void sendArtifacts(channel, artifacts, message.artifacts).catch(fail);
         case "refused":
@@ -93,7 +95,7 @@ export function exitText({ exitCode, signal, message, lastWords }: ExitInfo): st
   return lastWords === undefined ? how : `${how}; it printed: ${withoutSecrets(lastWords)}`;
 }
 
-function configureMessage(settings: TaskManagerSettings): OrchestratorMessage {
+function configureMessage(settings: TaskManagerSettings, width: number): OrchestratorMessage {
   return {
     kind: "configure",
     task: settings.task,
@@ -103,5 +105,6 @@ function configureMessage(settings: TaskManagerSettings): OrchestratorMessage {
     profile: "off",
     faults: settings.faults,
     memoryLimitMb: settings.maxRamMb,
+    ...(width < 1 ? { width } : {}),
   };
 }

@@ -20,6 +20,8 @@ export interface Wanted {
   readonly backend: Backend;
   readonly settings: TaskManagerSettings;
   readonly artifacts: ArtifactFiles;
+  /** How much of what it could do at once a new one begins with, since others ran out of memory; 1: all. */
+  width(): number;
   /** Aborted: not wanted any more. */
   readonly signal: AbortSignal;
   /** One is being started for this, under that name. */
@@ -32,6 +34,8 @@ export interface Wanted {
 export interface StockedTaskManager {
   readonly name: string;
   readonly ready: ReadyTaskManager;
+  /** What it began with. */
+  readonly width: number;
   /** Who has it; null: nobody. */
   user: StockUser | null;
   /** CPU time of its process, as it said last. */
@@ -175,8 +179,9 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
       freePlace();
     });
     if (closing) await backend.stop(launched);
-    const ready = await becomeReady({ name, backend, launched, settings, artifacts, log: (level, message) => wanted.log(level, message) });
-    return enlist({ name, ready, launched, backend, key: wanted.key, heartbeatMs: settings.heartbeatMs });
+    const width = wanted.width();
+    const ready = await becomeReady({ name, backend, launched, settings, width, artifacts, log: (level, message) => wanted.log(level, message) });
+    return enlist({ name, ready, width, launched, backend, key: wanted.key, heartbeatMs: settings.heartbeatMs });
   }
 
   async function launch({ backend, settings, artifacts, logPath }: Wanted, name: string): Promise<LaunchedTaskManager> {
@@ -194,7 +199,7 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
     onChange();
   }
 
-  function enlist(about: Pick<Member, "name" | "ready" | "launched" | "backend" | "key" | "heartbeatMs">): Member {
+  function enlist(about: Pick<Member, "name" | "ready" | "width" | "launched" | "backend" | "key" | "heartbeatMs">): Member {
     const { channel, exited } = about.launched;
     const member: Member = {
       ...about,
@@ -219,7 +224,7 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
   }
 
   function hear(member: Member, message: TaskManagerMessage): void {
-    if (message.kind === "hosts") return manners.report(member, message.hosts);
+    if (message.kind === "hosts") manners.report(member, message.hosts);
     if (message.kind === "idle" || message.kind === "heartbeat") {
       member.cpuMs = message.cpuMs;
       if (kept.has(member)) return heardOfKept(member, message);

@@ -40,7 +40,9 @@ export interface Ready {
 }
 
 export function keyOf({ configure, env, coresByMemory }: TaskRequest): string {
-  return createHash("sha256").update(JSON.stringify([configure, env, coresByMemory])).digest("hex");
+  // One that is there goes on as it is.
+  const { width: _width, ...task } = configure;
+  return createHash("sha256").update(JSON.stringify([task, env, coresByMemory])).digest("hex");
 }
 
 export interface ResidentOptions {

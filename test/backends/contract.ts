@@ -301,6 +301,7 @@ function listen(pool: RunPool): Heard {
     lost: (_id, cause) => (heard.losses.push(cause), changed()),
     log: () => undefined,
     paced: () => undefined,
+    surroundings: () => undefined,
     allowance: () => undefined,
   };
   pool.listen(listener);

@@ -24,6 +24,8 @@ const whole: Summary = {
   taskManagersRssMb: 0,
   errors: [],
   taskManagerLosses: 0,
+  hosts: [],
+  memoryShort: null,
   itemsAre: "all",
   startedAt: "2026-11-21T12:00:00.000Z",
   notes: [],

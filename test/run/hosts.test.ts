@@ -15,6 +15,11 @@ interface Line {
   readonly attempts: number;
 }
 
+interface RunSummary {
+  readonly waitedAsideMs: number;
+  readonly hosts: readonly { readonly host: string; readonly refused: number }[];
+}
+
 interface Host {
   readonly url: string;
   readonly answered: number;
@@ -56,14 +61,14 @@ async function startHost(perSecond: number): Promise<Host> {
   return host;
 }
 
-async function run(list: readonly string[], settings: readonly string[]): Promise<{ readonly lines: readonly Line[]; readonly summary: { readonly waitedAsideMs: number } }> {
+async function run(list: readonly string[], settings: readonly string[]): Promise<{ readonly lines: readonly Line[]; readonly summary: RunSummary }> {
   const folder = await temporaryFolder(onTestFinished);
   await writeFile(path.join(folder, "list.txt"), list.map((line) => `${line}\n`).join(""));
   await writeFile(path.join(folder, "model.onnx"), meanColorModel({ input: ["N", 3, "H", "W"] }));
   const set = ["resources.workersPerNode=2", "taskManagers=2", "task.preprocess.resize.width=8", "task.preprocess.resize.height=8", "task.preprocess.resize.fit=fill", "task.preprocess.crop=null", ...settings];
   const end = await splitrun(["run", "--json", "--input", "list.txt", "--model", "model.onnx", "--output", "out", ...set.flatMap((each) => ["--set", each])], { cwd: folder });
   expect(end.code, end.stderr).toBe(0);
-  return { lines: await jsonLines<Line>(path.join(folder, "out", "results.jsonl")), summary: JSON.parse(end.stdout) as { readonly waitedAsideMs: number } };
+  return { lines: await jsonLines<Line>(path.join(folder, "out", "results.jsonl")), summary: JSON.parse(end.stdout) as RunSummary };
 }
 
 test("a host that refuses what is too much gets all its items done in time, spending no tries, and holds up no other host's", async () => {
@@ -83,6 +88,9 @@ test("a host that refuses what is too much gets all its items done in time, spen
   expect(strict.refused).toBeLessThanOrEqual(30);
   expect(fine.refused).toBe(0);
   expect(summary.waitedAsideMs).toBeGreaterThan(0);
+  expect(summary.hosts.map(({ host }) => host)).toEqual([new URL(strict.url).host]);
+  expect(summary.hosts[0]?.refused).toBeGreaterThan(0);
+  expect(summary.hosts[0]?.refused).toBeLessThanOrEqual(strict.refused);
 });
 
 test("what the job allows a host holds over all Task Managers, from the first request on", async () => {

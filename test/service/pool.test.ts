@@ -94,6 +94,7 @@ function listen(pool: RunPool): HeardRun {
     lost: (id) => void lost.push(id),
     log: () => undefined,
     paced: () => undefined,
+    surroundings: () => undefined,
     allowance: (taskManagers) => void allowances.push(taskManagers),
   };
   pool.listen(listener);

@@ -59,7 +59,7 @@ describe("the limit of memory", () => {
 
 describe("near the limit", () => {
   const looks = (used: readonly number[], options: Partial<Parameters<typeof createMemoryGuard>[0]> = {}): MemoryAdvice[] => {
-    const guard = createMemoryGuard({ base: 0.2, own: true, jitter: 0.5, ...options });
+    const guard = createMemoryGuard({ base: 0.2, own: true, width: 1, jitter: 0.5, ...options });
     return used.map((each) => guard.look(each));
   };
   const times = (count: number, used: number) => Array.from({ length: count }, () => used);
@@ -71,12 +71,25 @@ describe("near the limit", () => {
     expect(advice.flatMap(({ end }, at) => (end === null ? [] : [`${end} ${at}`]))).toEqual(["restart 15"]);
   });
 
-  test("nothing is done below, and the width comes back slowly once there is room", () => {
+  test("nothing is done below, and the width comes back once there is room, slowly from where it was too much", () => {
     expect(looks(times(20, 0.7)).every(({ width, giveBack, end }) => width === 1 && !giveBack && end === null)).toBe(true);
-    const widths = looks([0.9, 0.9, ...times(40, 0.5)]).map(({ width }) => width);
+    const widths = looks([0.9, 0.9, ...times(110, 0.5)]).map(({ width }) => width);
     expect(widths[1]).toBe(0.25);
     expect(widths[8]).toBe(0.25);
+    expect([widths[26], widths[60]]).toEqual([0.75, 0.75]);
     expect(widths.at(-1)).toBe(1);
+  });
+
+  test("one that begins narrow, since others ran out of memory, grows slowly", () => {
+    const widths = looks(times(81, 0.5), { width: 0.25 }).map(({ width }) => width);
+    expect([widths[0], widths[38], widths[40], widths[80]]).toEqual([0.25, 0.25, 0.3125, 0.390625]);
+  });
+
+  test("what ends says how much at once would have fitted, and that it was not too much where doing less did not help", () => {
+    const [, killed] = looks([1.2, 1.4]);
+    expect(killed).toMatchObject({ end: "kill" });
+    expect(killed?.fits).toBeCloseTo((0.67 - 0.2) / (1.4 - 0.2));
+    expect(looks(times(16, 0.85)).at(-1)).toMatchObject({ end: "restart", fits: 1 });
   });
 
   test("over the limit the process ends at once, where the memory is its own", () => {

@@ -354,6 +354,7 @@ class PullSlot implements Slot {
         return this.#hear(line);
       case "sized":
       case "hosts":
+      case "memory":
       case "log":
         return this.#end.say(line);
       case "heartbeat":

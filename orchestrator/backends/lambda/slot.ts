@@ -365,6 +365,7 @@ class InvocationSlot implements Slot {
         return this.#pass(line);
       case "sized":
       case "hosts":
+      case "memory":
       case "log":
         return this.#end.say(line);
       case "heartbeat":
@@ -521,7 +522,7 @@ export function lostBy(end: Extract<InvocationEnd, { failure: unknown }>, warm: 
   const more = { outOfMemory: kind === "out-of-memory", byFunction: true };
   const cannotStart = warm && (kind === "not-loaded" || kind === "threw");
   const refusal = cannotStart ? { refusal: new SplitrunError(`the function does not start: ${message}; run \`splitrun redeploy\``, { code: "LAMBDA_CODE", field: "backend" }) } : {};
-  return lost({ exitCode, signal, message, ...refusal }, more);
+  return lost({ exitCode, signal, message, outOfMemory: more.outOfMemory, ...refusal }, more);
 }
 
 export function unexpected(error: unknown): Round {
