@@ -61,7 +61,9 @@ const downloadsOfUndici = {
   setup({ onLoad }) {
     const parts = { Agent: "dispatcher/agent", Pool: "dispatcher/pool", EnvHttpProxyAgent: "dispatcher/env-http-proxy-agent", buildConnector: "core/connect" };
     const getters = Object.entries(parts).map(([name, file]) => `get ${name}() { return require("./lib/${file}"); }`);
-    onLoad({ filter: /[\\/]undici[\\/]index\.js$/ }, () => ({ contents: `module.exports = { ${getters.join(", ")} };`, loader: "js" }));
+    // What tunnels through a proxy asks it by a method that undici's index gives to all dispatchers.
+    const tunnels = 'require("./lib/dispatcher/dispatcher").prototype.connect = function (...words) { return require("./lib/api").connect.apply(this, words); };';
+    onLoad({ filter: /[\\/]undici[\\/]index\.js$/ }, () => ({ contents: `${tunnels} module.exports = { ${getters.join(", ")} };`, loader: "js" }));
     onLoad({ filter: /[\\/]undici[\\/]lib[\\/]dispatcher[\\/]client-h2\.js$/ }, () => ({
       contents: 'module.exports = () => { throw new Error("HTTP/2 is not built in"); };',
       loader: "js",

@@ -23,7 +23,7 @@ interface Called {
   readonly ended: readonly string[];
   /** Node's own modules that its main thread had loaded when the first item was done. */
   readonly builtins: readonly string[];
-  readonly lines: readonly { readonly kind: string; readonly results?: readonly { readonly output: unknown }[] }[];
+  readonly lines: readonly { readonly kind: string; readonly results?: readonly { readonly output: unknown }[]; readonly errors?: readonly { readonly code: string }[] }[];
 }
 
 /** The built function in a process of its own, called once with one item. */
@@ -105,6 +105,23 @@ async function doubled(folder: string, manifest: object = {}): Promise<Called> {
   expect(outputsOf(done)).toEqual([42]);
   return done;
 }
+
+test("the parts of undici that are built in are enough for a tunnel through a proxy", async () => {
+  const folder = await temporaryFolder(onTestFinished);
+  const tunnels: unknown[] = [];
+  const proxy = createServer().on("connect", ({ url }, socket) => {
+    tunnels.push(url);
+    socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n");
+  });
+  await once(proxy.listen(0, "127.0.0.1"), "listening");
+  onTestFinished(() => void proxy.close());
+  const { task, modelPath } = await inferenceTask(folder);
+  const https = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  const proxied = { ...task, download: { ...task.download, proxy: { http: "", https, noProxy: "" } } };
+  const done = await called(folder, proxied, { sha256: task.model.sha256, path: modelPath }, "https://pictures.example/1.jpg");
+  expect(tunnels).toEqual(["pictures.example:443"]);
+  expect(done.lines.flatMap(({ errors = [] }) => errors.map(({ code }) => code))).toEqual(["DOWNLOAD_PROXY"]);
+});
 
 test("the Task Manager's files import nothing as an ES module but what they are made of", async () => {
   for (const name of ["task-manager.js", "lambda.js"]) {
