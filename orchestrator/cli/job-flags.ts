@@ -31,7 +31,7 @@ export function addJobFlags(command: Command): Command {
     .option("--task-managers <number>", "Task Managers to start with", wholeNumber)
     .option("--limit <number>", "only the first items of the list", wholeNumber)
     .option("--name <name>", "name of the job")
-    .option("--set <path=value>", "any other field of the job, e.g. --set task.infer.batch=16", collect, []);
+    .option("--set <path=value>", "any other field of the job, e.g. --set task.infer.batch=16; can be repeated", collect);
 }
 
 /** The flags as the part of a job that they stand for. */
@@ -75,6 +75,7 @@ function wholeNumber(text: string): number | string {
   return Number.isNaN(value) || text.trim() === "" ? text : value;
 }
 
-function collect(text: string, earlier: readonly string[]): readonly string[] {
+/** Of an option that can be repeated. */
+export function collect(text: string, earlier: readonly string[] = []): readonly string[] {
   return [...earlier, text];
 }

@@ -5,6 +5,7 @@ import { homeOfOutput, itemsOfHome, type TakenOutput } from "../service/output-i
 import { prepareJob, recordedJob } from "../service/prepare-job.ts";
 import { executeForCommand } from "./execute.ts";
 import { isInS3, outputUrl } from "./in-s3.ts";
+import { collect } from "./job-flags.ts";
 
 interface ResumeFlags {
   readonly retryFailed?: true;
@@ -13,6 +14,13 @@ interface ResumeFlags {
   readonly json?: true;
   readonly quiet?: true;
 }
+
+const examples = `
+Examples
+  After Ctrl-C, a crash or a full disk:
+    splitrun resume out
+  Once the host is up again, with fewer requests at once:
+    splitrun resume out --retry-failed --set task.download.perHost.concurrency=4`;
 
 export function addResume(program: Command): void {
   program
@@ -24,9 +32,10 @@ export function addResume(program: Command): void {
     .argument("<home>", "output directory of the run, or s3://bucket/prefix/")
     .option("--retry-failed", "also try again the items that ended as errors")
     .option("--take-over", "use a home or an output that belongs to another machine, which is gone for good")
-    .option("--set <path=value>", "change a field of the job", (text: string, earlier: readonly string[]) => [...earlier, text], [])
+    .option("--set <path=value>", "change a field of the job; can be repeated", collect)
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
     .option("-q, --quiet", "no progress and no summary")
+    .addHelpText("after", examples)
     .action(async (home: string, flags: ResumeFlags) => {
       refuseAnotherInput(flags.set ?? []);
       if (isInS3(home)) await resumeInS3(home, flags);

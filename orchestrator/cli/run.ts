@@ -10,6 +10,23 @@ interface RunFlags extends JobFlags {
   readonly quiet?: true;
 }
 
+const examples = `
+Examples
+  The first hundred images of a list, then all of it; the hundred are not done again:
+    splitrun run --input urls.txt --model model.onnx --output out --limit 100
+    splitrun run --input urls.txt --model model.onnx --output out
+  A folder of pictures, with the names of the classes; results are printed:
+    splitrun run --input photos/ --model model.onnx --labels labels.txt
+  A column of a table, whose column "key" is carried along:
+    splitrun run --input table.csv --column url --set input.id=key --model model.onnx --output out
+  A host that wants a token, which is never written down, and no more than eight requests at once:
+    splitrun run --input urls.txt --model model.onnx --output out \\
+      --set 'task.download.headers.Authorization={"env":"TOKEN"}' --set task.download.perHost.concurrency=8
+  A function of your own instead of a model, for each line of a list:
+    splitrun run --input lines.txt --set task.kind=function --set task.module=./mine.mjs --output out
+  A job as a file, with a field changed:
+    splitrun run job.yaml --set task.infer.batch=16`;
+
 export function addRun(program: Command): void {
   const command = program
     .command("run")
@@ -23,6 +40,7 @@ export function addRun(program: Command): void {
     .option("--take-over", "use a home or an output that belongs to another machine, which is gone for good")
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
     .option("-q, --quiet", "no progress and no summary")
+    .addHelpText("after", examples)
     .action(async (job: string | undefined, flags: RunFlags) => {
       const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null, items: null });
       await executeForCommand(

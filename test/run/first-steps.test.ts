@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { jsonLines, splitrun } from "../support/cli.ts";
@@ -70,4 +70,21 @@ test("a model that does not fit is refused before anything is downloaded", async
   await writeFile(path.join(folder, "list.txt"), `${server.origin}/ok.jpg\n`);
   expect(await run(folder, "list.txt")).toMatchObject({ code: 2, stderr: expect.stringContaining("32 x 32") });
   expect(server.requestsTotal).toBe(0);
+});
+
+test("what the help of run gives as examples are jobs that can be planned", async () => {
+  const folder = await colorFolder();
+  await mkdir(path.join(folder, "photos"));
+  for (const name of ["urls.txt", "lines.txt"]) await writeFile(path.join(folder, name), "http://127.0.0.1:9/a.jpg\n");
+  await writeFile(path.join(folder, "table.csv"), "key,url\n1,http://127.0.0.1:9/a.jpg\n");
+  await writeFile(path.join(folder, "mine.mjs"), "export default (line) => line.length;");
+  await writeFile(path.join(folder, "job.yaml"), "input: urls.txt\ntask: { model: model.onnx }\n");
+  const { stdout } = await splitrun(["run", "--help"], { cwd: folder });
+  const examples = stdout.replaceAll("\\\n", " ").split("\n").filter((line) => /^ +splitrun run /.test(line));
+  expect(examples).toHaveLength(7);
+  for (const example of examples) {
+    const args = [...example.replace("splitrun run", "").matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? "");
+    const { code, stderr } = await splitrun(["plan", ...args], { cwd: folder, env: { TOKEN: "hush" } });
+    expect({ example, code, stderr }).toEqual({ example, code: 0, stderr: "" });
+  }
 });
