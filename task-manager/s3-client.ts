@@ -111,6 +111,8 @@ export interface S3Client {
    * @param parts at least 5 MiB each, the last aside; the next is asked for once one of four is sent
    */
   putParts(place: S3Place, parts: AsyncIterable<Buffer> | Iterable<Buffer>, options: PutOptions): Promise<string>;
+  /** Within S3, of at most 5 GiB. */
+  copy(from: S3Place, to: S3Place, signal?: AbortSignal): Promise<void>;
   /** Deleting what is not there is no error. */
   delete(bucket: string, keys: readonly string[], signal?: AbortSignal): Promise<void>;
   close(): void;
@@ -271,6 +273,13 @@ export function createS3Client(options: S3ClientOptions): S3Client {
         if (present?.metadata[writeMark] !== mark) throw error;
         return present.etag;
       }
+    },
+
+    async copy(from, to, signal) {
+      await request("put", to, signal, ({ sdk: { CopyObjectCommand }, client }) => client.send(new CopyObjectCommand({
+        ...named(to), ...payer, ...kept,
+        CopySource: [from.bucket, ...from.key.split("/")].map(encodeURIComponent).join("/"),
+      }), sending(signal)));
     },
 
     async delete(bucket, keys, signal) {

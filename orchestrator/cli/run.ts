@@ -36,7 +36,7 @@ export function addRun(program: Command): void {
     )
     .argument("[job]", "job file");
   addJobFlags(command)
-    .option("--fresh", "set aside what the output directory holds, and start anew")
+    .option("--fresh", "set aside what the output directory or prefix holds, and start anew")
     .option("--take-over", "use a home or an output that belongs to another machine, which is gone for good")
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
     .option("-q, --quiet", "no progress and no summary")

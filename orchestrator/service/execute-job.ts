@@ -158,6 +158,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     const list = output === null
       ? await home.list(source)
       : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed, files: filesOf(job, prepared) });
+    for (const note of output?.notes ?? []) options.onNote?.(note);
     try {
       return await runInHome({ job, service, options, plan, home, pool, cost, output, source: list, stageLanes, runDir, runId, startedAt, startedMs });
     } finally {
@@ -302,7 +303,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       readyMs,
       atMs,
       machineShare,
-      notes: [...home.notes, ...notes, ...warmNotes(prepared.service)],
+      notes: [...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service)],
       cost: billed,
       hosts: hosts.list(),
       memoryShort: memory.short(memorySettingsOf(job)),

@@ -29,6 +29,7 @@ export interface OutputInS3Options {
   readonly mode: "run" | "resume";
   readonly home: string | null;
   readonly takeOver: boolean;
+  readonly fresh: boolean;
   readonly taken: TakenOutput | null;
 }
 
@@ -36,7 +37,7 @@ export interface OutputInS3Options {
  * Where a job's results go in S3; null: nowhere. Nothing of S3 is loaded before.
  * @throws SplitrunError OUTPUT_UNUSABLE, OUTPUT_TAKEN, OUTPUT_MOVED, OUTPUT_IN_USE, OUTPUT_DAMAGED
  */
-export async function outputInS3({ output, s3, s3Keeping }: ResolvedJob, { mode, home, takeOver, taken }: OutputInS3Options): Promise<Output | null> {
+export async function outputInS3({ output, s3, s3Keeping }: ResolvedJob, { mode, home, takeOver, fresh, taken }: OutputInS3Options): Promise<Output | null> {
   if (output.kind !== "s3") {
     if (taken !== null) throw otherOutput(taken.objects.url);
     return null;
@@ -47,7 +48,7 @@ export async function outputInS3({ output, s3, s3Keeping }: ResolvedJob, { mode,
   try {
     const { format, order, partItems, checkpointMs } = output;
     const dir = mode === "resume" ? home : null;
-    return await openOutput({ objects, format, order, partItems, checkpointMs, dir, takeOver, lease: taken?.lease ?? null });
+    return await openOutput({ objects, format, order, partItems, checkpointMs, dir, takeOver, fresh: fresh && mode === "run", lease: taken?.lease ?? null });
   } catch (error) {
     objects.close();
     throw error;

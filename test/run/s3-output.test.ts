@@ -36,6 +36,18 @@ describe("a job with its output in S3", () => {
     expect((await place.cli("export", url.slice(0, -1), "--to", exported)).code).toBe(0);
   });
 
+  test("begins anew with --fresh: what was there is set aside and can be verified there", async () => {
+    const place = await OutputPlace.make(server, { source: quick, items: 250 });
+    expect((await place.run()).code).toBe(0);
+    const refused = await place.run();
+    expect([refused.code, refused.stdout]).toEqual([2, expect.stringContaining("--fresh") as string]);
+    const end = await place.start([...place.runArgs(["output.partItems=50"]), "--fresh"]).ended;
+    expect(end.code, end.stderr).toBe(0);
+    expect(summaryOf(end).counts).toMatchObject({ items: 250, succeeded: 250, reused: 0 });
+    const [, aside = ""] = /was set aside in (s3:\/\/[^ ]+\/)\./.exec(summaryOf(end).notes.join("\n")) ?? [];
+    for (const each of [url, aside]) expect(JSON.parse((await place.cli("verify", each, "--json")).stdout), each).toMatchObject({ ok: true, items: 250 });
+  });
+
   test("that S3 refuses starts nothing, and says what is lacking", async () => {
     const place = await OutputPlace.make(server, { source: quick, items: 10 });
     const [nowhere, wrongKey] = await Promise.all([

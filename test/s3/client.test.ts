@@ -100,9 +100,11 @@ describe("reading", () => {
 
   test.each(["stall-answer", "hang"] as const)("begins again when nothing comes any more (%s)", async (kind) => {
     server.put(bucket, "a", Buffer.alloc(100_000, 7));
-    server.fault(kind === "hang" ? { kind } : { kind, afterBytes: 50_000 });
+    const fault = server.fault(kind === "hang" ? { kind } : { kind, afterBytes: 50_000 });
     expect((await client({ idleTimeoutMs: 200 }).get(at("a"), { maxBytes })).bytes.length).toBe(100_000);
-    expect(server.count("GetObject")).toBe(2);
+    expect(fault.taken).toBe(1);
+    // On a busy machine another answer may come too late, too.
+    expect(server.count("GetObject")).toBeGreaterThanOrEqual(2);
   });
 
   test("begins again when a byte was changed on the way", async () => {
@@ -228,7 +230,7 @@ describe("putting", () => {
     server.fault(fault, { times: 2, operation: "PutObject" });
     await client({ idleTimeoutMs: 500 }).put(at("a"), Buffer.alloc(200_000, 7), absent);
     expect(server.object(bucket, "a")?.body.length).toBe(200_000);
-    expect(server.count("PutObject")).toBe(3);
+    expect(server.count("PutObject")).toBeGreaterThanOrEqual(3);
   });
 
   test("pays where the requester pays, and encrypts as it is told", async () => {

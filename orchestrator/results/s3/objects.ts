@@ -108,6 +108,10 @@ export class OutputObjects {
     }
   }
 
+  copy(from: string, to: string): Promise<void> {
+    return this.#client.copy(this.#placeOf(from), this.#placeOf(to));
+  }
+
   async delete(names: readonly string[]): Promise<void> {
     if (names.length > 0) await this.#client.delete(this.#root.bucket, names.map((name) => this.#placeOf(name).key));
   }

@@ -17,6 +17,7 @@ import { patiently } from "./patience.ts";
 import { Projection } from "./projection.ts";
 import { linesFolder } from "./rebuild.ts";
 import { type Manifest, type PartRecord, type RunRecord, type WholeList, recordsSchema, runRecord } from "./records.ts";
+import { setOutputAside } from "./set-aside.ts";
 import { type Spool, spoolList } from "./spool.ts";
 import { putTables } from "./tables.ts";
 
@@ -39,6 +40,8 @@ export interface OpenOutputOptions extends OutputOptions {
   /** Home that is gone on with; null: a new one. */
   readonly dir: string | null;
   readonly takeOver: boolean;
+  /** What is there is set aside when the run begins. */
+  readonly fresh: boolean;
   /** Of an output that its caller has taken already; null: it is taken here. */
   readonly lease: Lease | null;
 }
@@ -78,6 +81,8 @@ export interface Output {
   readonly requests: S3Requests;
   /** The list as an earlier run copied it; null: it has to be read where the job says. */
   readonly keptList: ItemSource | null;
+  /** What a person should know of how it began. */
+  readonly notes: readonly string[];
   /** From here on there is something below the prefix. Returns the list as the run has to read it. */
   begin(options: BeginOptions): Promise<ItemSource>;
   /** The run has so many more lines on disk. */
@@ -94,14 +99,14 @@ export interface Output {
  * @throws SplitrunError OUTPUT_UNUSABLE, OUTPUT_TAKEN, OUTPUT_MOVED, OUTPUT_IN_USE, OUTPUT_DAMAGED
  */
 export async function openOutput(options: OpenOutputOptions): Promise<Output> {
-  const { objects, dir, takeOver } = options;
+  const { objects, dir, takeOver, fresh } = options;
   let lease: Lease | null = options.lease;
   try {
     const marker = dir === null ? null : await markerFor(objects.url, dir);
-    await refuseOther(options, marker);
+    if (!fresh) await refuseOther(options, marker);
     lease ??= await acquireLease(objects, { takeOver });
     // Somebody may have begun and ended meanwhile.
-    const isNew = await refuseOther(options, marker);
+    const isNew = !fresh && (await refuseOther(options, marker));
     const keptList = dir === null || marker === null || marker.list === null ? null : await keptListOf(dir, marker.list);
     return new S3Output(options, { lease, marker, keptList, isNew });
   } catch (error) {
@@ -141,7 +146,7 @@ function laidOut({ url }: OutputObjects, { field, value, before }: { readonly fi
 }
 
 function taken(objects: OutputObjects, what: string): SplitrunError {
-  return new SplitrunError(`output ${objects.url}: ${what}; name another prefix, or delete what is there`, { code: "OUTPUT_TAKEN", field: "output", value: objects.url });
+  return new SplitrunError(`output ${objects.url}: ${what}; name another prefix, set aside what is there with --fresh, or delete it`, { code: "OUTPUT_TAKEN", field: "output", value: objects.url });
 }
 
 /** Its copy in the home, which the home reads. */
@@ -174,7 +179,8 @@ interface Begun {
 }
 
 class S3Output implements Output {
-  readonly #options: OutputOptions;
+  readonly notes: string[] = [];
+  readonly #options: OpenOutputOptions;
   readonly #opened: Opened;
   #begun: Begun | null = null;
   #touched = false;
@@ -184,7 +190,7 @@ class S3Output implements Output {
   #failure: Error | null = null;
   #tell: (message: string) => void = () => undefined;
 
-  constructor(options: OutputOptions, opened: Opened) {
+  constructor(options: OpenOutputOptions, opened: Opened) {
     this.#options = options;
     this.#opened = opened;
     this.#list = opened.marker?.list ?? null;
@@ -212,9 +218,11 @@ class S3Output implements Output {
   }
 
   async #begin(options: BeginOptions): Promise<ItemSource> {
-    const { objects, format } = this.#options;
+    const { objects, format, fresh } = this.#options;
     const { home } = options;
     await refuseOlderLines(home.dir);
+    const aside = fresh ? await setOutputAside(objects) : null;
+    if (aside !== null) this.notes.push(aside);
     const homeId = this.#opened.marker?.homeId ?? randomUUID();
     this.#touched = true;
     await writeMarker(home.dir, { url: this.url, homeId, list: this.#list });

@@ -5,9 +5,11 @@ import { parquetMetadata, parquetReadObjects } from "hyparquet";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { exportResults } from "../../../orchestrator/results/export.ts";
 import { acquireLease, type Lease } from "../../../orchestrator/results/s3/lease.ts";
+import { OutputObjects } from "../../../orchestrator/results/s3/objects.ts";
 import { exportParts } from "../../../orchestrator/results/s3/read-parts.ts";
+import { verifyOutput } from "../../../orchestrator/results/s3/verify-output.ts";
 import { verify } from "../../../orchestrator/results/verify.ts";
-import { forgetConfiguration, setCredentials } from "../../support/s3/client.ts";
+import { clientOf, forgetConfiguration, setCredentials } from "../../support/s3/client.ts";
 import { inOrder, linesOf, namesOf, partsOf, textOf, url } from "../../support/s3/output.ts";
 import { type S3Server, startS3Server } from "../../support/s3/server.ts";
 import { failure } from "../support.ts";
@@ -303,6 +305,60 @@ describe("who may write there", () => {
     await expect(outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(5) })).rejects.toMatchObject({ code: "OUTPUT_TAKEN", message: expect.stringContaining(`splitrun resume ${url}`) as string });
     await objectsAt(server.endpoint).delete(["_splitrun/run.json"]);
     await expect(outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(5) })).rejects.toMatchObject({ code: "OUTPUT_TAKEN" });
+  });
+
+  describe("anew, with `fresh`", () => {
+    /** All that is below the prefix but the lease, by what is behind the folder that it was set aside in. */
+    const contents = (): ReadonlyMap<string, string> =>
+      new Map(server.keysOf(bucket).filter((key) => !key.endsWith("lease.json")).map((key) => [key.slice(root.length), server.object(bucket, key)?.body.toString() ?? ""]));
+    const first = () => newDir().then((dir) => outputRun({ endpoint: server.endpoint, dir, items: numbered(45), format: "csv" }));
+
+    test("what is there is set aside whole, as an output of its own, and what others have put there stays", async () => {
+      await first();
+      const others = ["parts/readme.txt", "notes/a.txt", "other.json"];
+      for (const name of others) server.put(bucket, root + name, `the owner's ${name}`);
+      const before = contents();
+      const { notes, end } = await outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(23), fresh: true });
+      expect(end).toBeNull();
+      const [, folder = ""] = /^What was in s3:\/\/results\/night\/run\/ was set aside in s3:\/\/results\/night\/run\/(set-aside-\d{8}T\d{6}Z\/)\.$/.exec(notes[0] ?? "") ?? [];
+      const after = contents();
+      for (const [name, text] of before) expect(after.get(others.includes(name) ? name : folder + name), name).toBe(text);
+      expect(await receiptOf(server.endpoint)).toMatchObject({ ok: true, items: 23 });
+      expect(await verifyOutput(new OutputObjects(clientOf(server.endpoint), `${url}${folder}`))).toMatchObject({ ok: true, items: 45, problems: [] });
+    });
+
+    test("where nothing is nothing is set aside, and nothing is said", async () => {
+      const { notes } = await outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(5), fresh: true });
+      expect(notes).toEqual([]);
+      expect(await receiptOf(server.endpoint)).toMatchObject({ ok: true, items: 5 });
+    });
+
+    test("nothing is lost where it is cut, and it can be done again", async () => {
+      await first();
+      const before = contents();
+      for (const [operation, after] of [["CopyObject", 3], ["DeleteObjects", 0], ["DeleteObjects", 1]] as const) {
+        let seen = 0;
+        const fault = server.fault({ kind: "error", status: 403, code: "AccessDenied" }, { operation, when: () => seen++ === after });
+        await expect(outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(5), fresh: true })).rejects.toMatchObject({ code: "OUTPUT_UNUSABLE" });
+        expect(fault.taken).toBe(1);
+        const kept = new Set(contents().values());
+        for (const [name, text] of before) expect(kept.has(text), name).toBe(true);
+      }
+      await outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(5), fresh: true });
+      expect(await receiptOf(server.endpoint)).toMatchObject({ ok: true, items: 5 });
+      const kept = new Set(contents().values());
+      for (const [name, text] of before) expect(kept.has(text), name).toBe(true);
+    });
+
+    test("is refused while another process writes there, and all stays where it is", async () => {
+      await first();
+      await objectsAt(server.endpoint).delete(["_splitrun/lease.json"]);
+      const lease = await acquireLease(objectsAt(server.endpoint), { takeOver: false });
+      const before = contents();
+      await expect(outputRun({ endpoint: server.endpoint, dir: await newDir(), items: numbered(5), fresh: true })).rejects.toMatchObject({ code: "OUTPUT_IN_USE" });
+      expect(contents()).toEqual(before);
+      await lease.release({ forget: false });
+    });
   });
 
   test("is refused with a home that was left behind, or another layout", async () => {

@@ -33,6 +33,7 @@ export interface OutputRun {
   readonly checkpointMs?: number;
   readonly retryFailed?: boolean;
   readonly takeOver?: boolean;
+  readonly fresh?: boolean;
   readonly client?: Partial<S3ClientOptions>;
   /** Of the order in which items end. */
   readonly seed?: number;
@@ -66,8 +67,8 @@ export function numbered(count: number): readonly SourceItem[] {
 /** What a run does with a home and an output, with nobody who works. */
 export async function outputRun(run: OutputRun): Promise<OutputRunEnd> {
   const { endpoint, dir, mode = "run", items, end = (index) => ({ output: index }), format = "jsonl", order = "input", partItems = 10, checkpointMs = 3_600_000 } = run;
-  const { retryFailed = false, takeOver = false, seed = 1, between = async () => undefined } = run;
-  const output = await openOutput({ objects: objectsAt(endpoint, run.client), format, order, partItems, checkpointMs, dir: mode === "resume" ? dir : null, takeOver, lease: null });
+  const { retryFailed = false, takeOver = false, fresh = false, seed = 1, between = async () => undefined } = run;
+  const output = await openOutput({ objects: objectsAt(endpoint, run.client), format, order, partItems, checkpointMs, dir: mode === "resume" ? dir : null, takeOver, fresh, lease: null });
   try {
     const given = output.keptList ?? sourceOf(items);
     const home = await openHome(homeOptions(dir, { mode, source: given.identity, retryFailed }));
@@ -109,7 +110,7 @@ export async function outputRun(run: OutputRun): Promise<OutputRunEnd> {
       const giveUp = new AbortController();
       const ended = await output.finish({ complete, giveUp: giveUp.signal, onNote: (text) => notes.push(text) });
       await list.close();
-      return { did: shuffled.map(({ index }) => index).sort((a, b) => a - b), end: ended, notes, failure };
+      return { did: shuffled.map(({ index }) => index).sort((a, b) => a - b), end: ended, notes: [...output.notes, ...notes], failure };
     } finally {
       await home.close();
     }
