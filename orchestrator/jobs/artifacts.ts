@@ -9,6 +9,7 @@ import { openContentCache, type CachedFile, type ContentCache } from "./content-
 import { withoutSecrets } from "./job-error.ts";
 import { nearestFile, schemeOf } from "./paths.ts";
 import { dereferenced, type Environment } from "./references.ts";
+import { unsealed } from "./sealed-module.ts";
 import type { ResolvedDownload, ResolvedFunctionTask, ResolvedInferenceTask, ResolvedJob } from "./types.ts";
 
 export interface PreparedArtifacts {
@@ -49,23 +50,29 @@ interface Sources {
 }
 
 async function prepareFunction(task: ResolvedFunctionTask, sources: Sources): Promise<PreparedArtifacts> {
-  const { cache } = sources;
-  const { code, normalised, exports } = schemeOf(task.module) === null ? await bundleOfFile(task.module) : await bundleInS3(task.module, sources);
-  if (!exports.includes("default")) {
-    const found = exports.length === 0 ? "nothing" : exports.join(", ");
-    throw new SplitrunError(
-      `task.module: ${task.module} has no default export (it exports ${found}); write \`export default async (item, context) => …\``,
-      { code: "MODULE_INVALID", field: "task.module", value: task.module },
-    );
-  }
-  const file = await cache.keepText(code, ".mjs");
+  const { code, fingerprint } = schemeOf(task.module) === null ? bundled(task, await bundleOfFile(task.module)) : await moduleInS3(task, sources);
+  const file = await sources.cache.keepText(code, ".mjs");
   const spec: FunctionTask = {
     kind: "function",
     module: artifactOf(file, `${path.parse(task.module).name}.mjs`),
     concurrency: task.concurrency,
     threads: task.threads,
   };
-  return { task: spec, artifacts: filesOf(file), fingerprint: fingerprintOf({ kind: "function", module: sha256(normalised) }) };
+  return { task: spec, artifacts: filesOf(file), fingerprint };
+}
+
+interface ReadyModule {
+  readonly code: string;
+  readonly fingerprint: string;
+}
+
+function bundled(task: ResolvedFunctionTask, { code, normalised, exports }: BundledModule): ReadyModule {
+  if (exports.includes("default")) return { code, fingerprint: fingerprintOf({ kind: "function", module: sha256(normalised) }) };
+  const found = exports.length === 0 ? "nothing" : exports.join(", ");
+  throw new SplitrunError(
+    `task.module: ${task.module} has no default export (it exports ${found}); write \`export default async (item, context) => …\``,
+    { code: "MODULE_INVALID", field: "task.module", value: task.module },
+  );
 }
 
 async function bundleOfFile(module: string): Promise<BundledModule> {
@@ -74,16 +81,20 @@ async function bundleOfFile(module: string): Promise<BundledModule> {
   return bundleModule(module);
 }
 
-/** Bundled from its copy in the cache, whose place is the same each time. */
-async function bundleInS3(url: string, sources: Sources): Promise<BundledModule> {
+/** As it is, where a run has put it there, bundled; else bundled from its copy in the cache, whose place is the same each time. */
+async function moduleInS3(task: ResolvedFunctionTask, sources: Sources): Promise<ReadyModule> {
+  const url = task.module;
   const ending = /\.[cm]?[jt]s$/.exec(url)?.[0] ?? ".mjs";
   const { path: copy } = await keptOfS3(url, { ...sources, field: "task.module", kind: "MODULE", bytesMax: moduleBytesMax, ending });
+  const ready = unsealed(await readSmallFile(copy, "task.module", "MODULE", moduleBytesMax));
+  if (ready !== null) return ready;
   const { bundleModule } = await import("./bundle.ts");
-  return bundleModule(copy).catch((cause: unknown) => {
+  const bundle = await bundleModule(copy).catch((cause: unknown) => {
     if (!(cause instanceof SplitrunError)) throw cause;
     const message = `${cause.message.replaceAll(copy, url)}; a module in S3 must have all that it imports inside: bundle it first`;
     throw new SplitrunError(message, { code: cause.code, field: "task.module", value: url, cause });
   });
+  return bundled(task, bundle);
 }
 
 async function prepareInference(task: ResolvedInferenceTask, sources: Sources, environment: Environment): Promise<PreparedArtifacts> {

@@ -157,7 +157,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     pool.logTo(path.join(runDir, "logs", "task-managers"));
     const list = output === null
       ? await home.list(source)
-      : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed, files: filesOf(job, prepared) });
+      : await output.begin({ home, source, runId, fingerprint: prepared.fingerprint, record: options.record, retryFailed: options.retryFailed, files: await filesOf(job, prepared) });
     for (const note of output?.notes ?? []) options.onNote?.(note);
     try {
       return await runInHome({ job, service, options, plan, home, pool, cost, output, source: list, stageLanes, runDir, runId, startedAt, startedMs });

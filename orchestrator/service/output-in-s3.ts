@@ -1,12 +1,13 @@
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
 import { SplitrunError } from "../errors.ts";
 import type { PreparedArtifacts } from "../jobs/artifacts.ts";
 import { loadJob } from "../jobs/load.ts";
 import { schemeOf } from "../jobs/paths.ts";
+import { sealed } from "../jobs/sealed-module.ts";
 import { s3KeepingOf, s3SettingsOf } from "../jobs/resolve.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import { readRecord } from "../results/home-record.ts";
@@ -55,9 +56,10 @@ export async function outputInS3({ output, s3, s3Keeping }: ResolvedJob, { mode,
   }
 }
 
-/** What of this machine a model needs, for those who go on elsewhere. A function's module may need more than its file. */
-export function filesOf({ task }: ResolvedJob, prepared: PreparedArtifacts): readonly JobFile[] {
-  if (task.kind !== "inference" || prepared.task.kind !== "inference") return [];
+/** What of this machine the task needs, for those who go on elsewhere. */
+export async function filesOf({ task }: ResolvedJob, prepared: PreparedArtifacts): Promise<readonly JobFile[]> {
+  if (task.kind === "function") return prepared.task.kind === "function" ? moduleFile(task.module, prepared.task.module.sha256, prepared) : [];
+  if (prepared.task.kind !== "inference") return [];
   const files: JobFile[] = [];
   const { sha256 } = prepared.task.model;
   const model = prepared.artifacts.get(sha256);
@@ -66,10 +68,25 @@ export function filesOf({ task }: ResolvedJob, prepared: PreparedArtifacts): rea
   }
   const { labels } = prepared.task.postprocess;
   if (labels !== null && typeof task.labels === "string" && schemeOf(task.labels) === null) {
-    const text = Buffer.from(labels.map((label) => `${label}\n`).join(""));
-    files.push({ field: "task.postprocess.labels", sha256: createHash("sha256").update(text).digest("hex"), ending: ".txt", bytes: () => Readable.from([text]) });
+    files.push(textFile("task.postprocess.labels", labels.map((label) => `${label}\n`).join(""), ".txt"));
   }
   return files;
+}
+
+/** As it was bundled, with all that it imports. */
+async function moduleFile(module: string, sha256: string, { artifacts, fingerprint }: PreparedArtifacts): Promise<readonly JobFile[]> {
+  const bundle = artifacts.get(sha256);
+  if (bundle === undefined || schemeOf(module) !== null) return [];
+  return [textFile("task.module", sealed(await readFile(bundle.path, "utf8"), fingerprint), ".mjs")];
+}
+
+function textFile(field: string, content: string, ending: string): JobFile {
+  const bytes = Buffer.from(content);
+  return { field, sha256: createHash("sha256").update(bytes).digest("hex"), ending, bytes: () => piecesOf(bytes) };
+}
+
+async function* piecesOf(bytes: Buffer): AsyncGenerator<Buffer, void> {
+  for (let first = 0; first === 0 || first < bytes.length; first += filePieceBytes) yield bytes.subarray(first, first + filePieceBytes);
 }
 
 export interface HomeOfOutput {

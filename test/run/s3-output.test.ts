@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { CreateBucketCommand, S3Client as SdkClient } from "@aws-sdk/client-s3";
@@ -102,6 +102,33 @@ describe("a job with its output in S3", () => {
       else expect(each.stderr).toMatch(/in use by process/);
     }
     await expectWhole(place, objectsOf(server), doubled(600));
+  });
+
+  test("has the function's module with it, as it was bundled: a machine that has neither it nor what it imports goes on", async () => {
+    const place = await OutputPlace.make(server, { source: 'import { twice } from "./twice.mjs";\nexport default async (n) => { await new Promise((r) => setTimeout(r, 2)); return { twice: twice(n) }; };', items: 600 });
+    await writeFile(path.join(place.folder, "twice.mjs"), "export const twice = (n) => n * 2;");
+    const started = place.start(place.runArgs());
+    await place.untilStored(150);
+    started.child.kill("SIGINT");
+    const { counts } = summaryOf(await started.ended);
+    for (const name of [".splitrun", "task.mjs", "twice.mjs"]) await rm(path.join(place.folder, name), { recursive: true });
+    const elsewhere = await OutputPlace.empty(server);
+    const end = await elsewhere.cli("resume", url, "--json");
+    expect(end.code, end.stderr).toBe(0);
+    expect(summaryOf(end).counts).toMatchObject({ items: 600, succeeded: 600, reused: counts.succeeded });
+    await expectWhole(place, objectsOf(server), doubled(600));
+    // And from there to a third one, with what the second has left.
+    const third = await (await OutputPlace.empty(server)).cli("resume", url, "--json");
+    expect([third.code, summaryOf(third).counts.reused], third.stderr).toEqual([0, 600]);
+  });
+
+  test("with another module than it was begun with is refused", async () => {
+    const place = await OutputPlace.make(server, { source: quick, items: 30 });
+    expect((await place.run()).code).toBe(0);
+    await rm(path.join(place.folder, ".splitrun"), { recursive: true });
+    await writeFile(path.join(place.folder, "task.mjs"), "export default (n) => ({ twice: n * 3 });");
+    const end = await (await OutputPlace.empty(server)).cli("resume", url, "--json");
+    expect([end.code, JSON.parse(end.stdout)]).toMatchObject([2, { error: { code: "TASK_CHANGED" } }]);
   });
 
   test("is done whole, each item once, however often its orchestrator is killed and its disk lost", async () => {
