@@ -36,7 +36,7 @@ ${summary !== null && stagesSection(summary)}
 ${summary !== null && summary.errors.length > 0 && errorsSection(summary)}
 ${troubleSection(timeline)}
 ${summary?.cost !== undefined && costSection(summary.cost)}
-${hostsSection(summary)}
+${hostsSection(summary?.hosts)}
 ${filesSection(summary)}
 </main>`;
   return page({ title: `${name}: ${stateText(summary, timeline)}`, body, style: ganttStyle + reportStyle, script: ganttScript, data: pictureData(timeline) });
@@ -254,16 +254,15 @@ function costSection(cost: NonNullable<Summary["cost"]>): Html {
   return html`<section><h2>Cost</h2><ul class="plain">${costLines(cost).map((line) => html`<li>${line.trim()}</li>`)}</ul></section>`;
 }
 
-/** Whatever the summary says of hosts: a table, a column for each of its fields. */
-function hostsSection(summary: Summary | null): Html | null {
-  const hosts: unknown = summary === null ? undefined : (summary as unknown as Readonly<Record<string, unknown>>)["hosts"];
-  const rows = Array.isArray(hosts) ? hosts.filter((host): host is Readonly<Record<string, unknown>> => typeof host === "object" && host !== null).slice(0, shownMax) : [];
-  const [first] = rows;
-  if (first === undefined) return null;
-  const columns = Object.keys(first).filter((name) => ["string", "number"].includes(typeof first[name]));
-  const cell = (value: unknown) => html`<td>${typeof value === "number" ? value.toLocaleString("en-US", { maximumFractionDigits: 2 }) : withoutSecrets(typeof value === "string" ? value : "")}</td>`;
-  return html`<section><h2>Hosts</h2><div class="wide"><table><thead><tr>${columns.map((name) => html`<th>${name}</th>`)}</tr></thead><tbody>
-${rows.map((row) => html`<tr>${columns.map((name) => cell(row[name]))}</tr>`)}</tbody></table></div></section>`;
+/** A summary of an older version has none. */
+function hostsSection(hosts: Summary["hosts"] | undefined): Html | null {
+  if (hosts === undefined || hosts.length === 0) return null;
+  return html`<section><h2>Hosts in trouble</h2>
+<p class="faint">They asked for fewer requests, or did not answer in time.</p>
+<div class="wide"><table><thead><tr><th class="words">host</th><th>429 and 503</th><th>time-outs</th><th>left alone for</th><th>requests a second, at the end</th></tr></thead><tbody>
+${hosts.slice(0, shownMax).map(({ host, refused, timeouts, heldBackMs, requestsPerSecond }) =>
+    html`<tr><th>${host}</th><td>${count(refused)}</td><td>${count(timeouts)}</td><td>${duration(heldBackMs)}</td><td>${requestsPerSecond === null ? "as many as came" : rate(requestsPerSecond)}</td></tr>`)}
+</tbody></table></div></section>`;
 }
 
 function filesSection(summary: Summary | null): Html {

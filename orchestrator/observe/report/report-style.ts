@@ -10,9 +10,9 @@ header p{margin:0 0 4px}
 .faint{color:var(--faint)}
 .state{font-weight:600}
 .state.good{color:var(--good)}.state.bad{color:var(--bad)}.state.fair{color:var(--fair)}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:10px;margin:18px 0;padding:0;list-style:none}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin:18px 0;padding:0;list-style:none}
 .figures li{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;color:var(--faint);font-size:13px}
-.figures b{display:block;font-size:22px;line-height:1.25;font-weight:650;color:var(--ink);font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
+.figures b{display:block;font-size:20px;line-height:1.3;font-weight:650;color:var(--ink);font-variant-numeric:tabular-nums;white-space:nowrap}
 .figures .good b{color:var(--good)}.figures .bad b{color:var(--bad)}
 .notes{margin:0 0 18px;padding:10px 14px 10px 30px;border:1px solid var(--line);border-left:4px solid var(--fair);border-radius:6px;background:var(--card)}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin:0 0 16px}
