@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Channel, OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
-import { taskManagerMessage } from "../../task-manager/protocol.ts";
+import { taskManagerMessageOf } from "./messages.ts";
 import { taskManagerBundlePath } from "./task-manager-bundle.ts";
 import type { Backend, ExitInfo, LaunchedTaskManager, LaunchSpec } from "./types.ts";
 import { LaunchError } from "./types.ts";
@@ -107,10 +107,10 @@ function endOf(printed: string): string {
 function channelTo(child: ChildProcess): Channel<OrchestratorMessage, TaskManagerMessage> {
   const listeners: ((message: TaskManagerMessage) => void)[] = [];
   child.on("message", (raw) => {
-    const parsed = taskManagerMessage.safeParse(raw);
+    const message = taskManagerMessageOf(raw);
     // A process that breaks the protocol has nothing to say that can be trusted.
-    if (!parsed.success) return void child.kill("SIGKILL");
-    for (const listener of listeners) listener(parsed.data);
+    if (message === null) return void child.kill("SIGKILL");
+    for (const listener of listeners) listener(message);
   });
   return {
     send: (message) =>

@@ -1,5 +1,6 @@
 import type * as Sdk from "@aws-sdk/client-lambda";
-import { lambdaLine, type LambdaLine } from "../../../task-manager/protocol.ts";
+import type { LambdaLine } from "../../../task-manager/protocol.ts";
+import { lambdaLineOf } from "../messages.ts";
 import { classify, functionFailure, type FunctionFailure, type LambdaFailure, type LambdaSdk } from "./client.ts";
 import { EventStreamReader, type StreamEvent } from "./event-stream.ts";
 import { LoopTurns } from "./loop-turns.ts";
@@ -225,8 +226,8 @@ class Lines {
     this.#rest = [];
     this.#restBytes = 0;
     if (whole.length === 0) return;
-    const parsed = lambdaLine.safeParse(JSON.parse(whole.toString()));
-    if (!parsed.success) throw new Error("the function answered with something that is no message of a Task Manager");
-    this.#onLine(parsed.data);
+    const line = lambdaLineOf(JSON.parse(whole.toString()));
+    if (line === null) throw new Error("the function answered with something that is no message of a Task Manager");
+    this.#onLine(line);
   }
 }
