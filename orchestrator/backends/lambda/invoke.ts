@@ -93,7 +93,7 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpil
 
   return {
     async invoke(invocation) {
-      await turns.take(beginWeight);
+      await turns.takeToBegin(beginWeight);
       const watch = new Watch(invocation);
       try {
         return await (invocation.buffered ? atItsEnd : streamed)(invocation, watch);

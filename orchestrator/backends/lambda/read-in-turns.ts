@@ -36,7 +36,7 @@ export function readInTurns(body: Readable, turns: LoopTurns, take: (piece: Buff
     };
 
     body.on("data", (piece: Buffer) => {
-      const turn = turns.take(1 + Math.floor(piece.length / bytesAWeight));
+      const turn = turns.takeToEnd(1 + Math.floor(piece.length / bytesAWeight));
       if (turn === undefined) return takeOne(piece);
       // A stream that is paused has no more than this one piece to give.
       body.pause();

@@ -6,7 +6,7 @@ import { LoopTurns } from "../../../orchestrator/backends/lambda/loop-turns.ts";
 async function doneByTurn(turns: LoopTurns, weights: readonly number[]): Promise<readonly number[]> {
   const done: number[] = [];
   const all = weights.map(async (weight, number) => {
-    await turns.take(weight);
+    await turns.takeToEnd(weight);
     done.push(number);
   });
   const counts: number[] = [];
@@ -37,7 +37,7 @@ test("heavy work is let in alone rather than never", async () => {
 test("work that comes singly waits for nothing", async () => {
   const turns = new LoopTurns(4);
   for (let number = 0; number < 10; number++) {
-    expect(turns.take(1)).toBeUndefined();
+    expect(turns.takeToEnd(1)).toBeUndefined();
     await nextTurn();
     await nextTurn();
   }
@@ -46,4 +46,17 @@ test("work that comes singly waits for nothing", async () => {
 test("a long queue is worked off without keeping what is done", async () => {
   const counts = await doneByTurn(new LoopTurns(500), new Array<number>(5000).fill(1));
   expect(counts.at(-1)).toBeLessThanOrEqual(5000);
+});
+
+test("what ends work goes before what begins some, however long that has waited, and then all of it begins", async () => {
+  const turns = new LoopTurns(1);
+  const order: string[] = [];
+  const all: (Promise<void> | undefined)[] = [turns.takeToEnd(1)];
+  for (let number = 0; number < 3; number++) all.push(turns.takeToBegin(1)?.then(() => void order.push(`begin ${number}`)));
+  for (let number = 0; number < 5; number++) {
+    all.push(turns.takeToEnd(1)?.then(() => void order.push(`end ${number}`)));
+    await nextTurn();
+  }
+  await Promise.all(all);
+  expect(order).toEqual([..."01234"].map((number) => `end ${number}`).concat([..."012"].map((number) => `begin ${number}`)));
 });

@@ -41,7 +41,7 @@ describe("a stream is read in turns of the event loop", () => {
 
   test("what came before the stream broke is taken, also where it waited for a turn", async () => {
     const turns = new LoopTurns(1);
-    await turns.take(1);
+    await turns.takeToEnd(1);
     const body = new PassThrough();
     const taken: string[] = [];
     const reading = readInTurns(body, turns, (piece) => taken.push(piece.toString()));
