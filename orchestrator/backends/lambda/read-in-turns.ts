@@ -52,6 +52,8 @@ export function readInTurns(body: Readable, turns: LoopTurns, take: (piece: Buff
     };
     body.once("end", () => end(null));
     body.once("error", end);
-    body.once("close", () => end(new Error("premature close")));
+    body.once("close", () => {
+      if (!isOver) end(new Error("premature close"));
+    });
   });
 }

@@ -12,6 +12,7 @@ const dateHeader = "x-amz-date";
 const bodyHashHeader = "x-amz-content-sha256";
 const lengthHeader = "content-length";
 const idHeader = "amz-sdk-invocation-id";
+const changing: ReadonlySet<string> = new Set([dateHeader, bodyHashHeader, lengthHeader, idHeader]);
 
 export interface Filling {
   readonly body: Uint8Array;
@@ -24,7 +25,8 @@ export interface Filling {
 interface Scope {
   readonly region: string;
   readonly service: string;
-  readonly signedHeaders: readonly string[];
+  /** `content-length;host;…` */
+  readonly signedHeaders: string;
 }
 
 /**
@@ -38,6 +40,8 @@ export class RequestTemplate {
   readonly #path: string;
   /** What is signed, up to the headers. */
   readonly #canonicalStart: string;
+  /** Of each header that is signed, by name; null: it changes. */
+  readonly #canonicalLines: readonly (readonly [name: string, line: string | null])[];
   #key: { readonly day: string; readonly bytes: Buffer } | null = null;
 
   /** Null: it is not signed in the one way that is known here (SigV4, in a header, and all of the body). */
@@ -45,7 +49,7 @@ export class RequestTemplate {
     const [, region, service, signedHeaders, signature] = authorizationOf.exec(request.headers["authorization"] ?? "") ?? [];
     const { [dateHeader]: date, [idHeader]: id } = request.headers;
     if (region === undefined || service === undefined || signedHeaders === undefined || date === undefined || id === undefined || !(request.body instanceof Uint8Array)) return null;
-    const template = new RequestTemplate(request, credentials, { region, service, signedHeaders: signedHeaders.split(";") });
+    const template = new RequestTemplate(request, credentials, { region, service, signedHeaders });
     // Whatever the SDK signs differently one day shows here, and is then left to it.
     return template.fill({ body: request.body, date, id }).headers["authorization"]?.endsWith(`=${signature}`) === true ? template : null;
   }
@@ -57,6 +61,7 @@ export class RequestTemplate {
     this.#scope = scope;
     this.#path = query === "" ? request.path : `${request.path}?${query}`;
     this.#canonicalStart = `${request.method}\n${request.path.split("/").map(escaped).join("/")}\n${query}\n`;
+    this.#canonicalLines = scope.signedHeaders.split(";").map((name) => [name, changing.has(name) ? null : `${name}:${canonicalValue(request.headers[name] ?? "")}\n`]);
   }
 
   /** Credentials that are renewed have another secret. */
@@ -71,11 +76,11 @@ export class RequestTemplate {
     const { region, service, signedHeaders } = this.#scope;
     const day = date.slice(0, 8);
     const scope = `${day}/${region}/${service}/aws4_request`;
-    const names = signedHeaders.join(";");
-    const lines = signedHeaders.map((name) => `${name}:${canonicalValue(changed[name] ?? "")}\n`).join("");
-    const canonical = `${this.#canonicalStart}${lines}\n${names}\n${changed[bodyHashHeader]}`;
+    let canonical = this.#canonicalStart;
+    for (const [name, line] of this.#canonicalLines) canonical += line ?? `${name}:${changed[name]}\n`;
+    canonical += `\n${signedHeaders}\n${changed[bodyHashHeader]}`;
     const signature = createHmac("sha256", this.#keyOf(day)).update(`${algorithm}\n${date}\n${scope}\n${sha256(canonical)}`).digest("hex");
-    const authorization = `${algorithm} Credential=${this.#credentials.accessKeyId}/${scope}, SignedHeaders=${names}, Signature=${signature}`;
+    const authorization = `${algorithm} Credential=${this.#credentials.accessKeyId}/${scope}, SignedHeaders=${signedHeaders}, Signature=${signature}`;
     return { protocol, hostname, ...(port === undefined ? {} : { port }), method, path: this.#path, query: {}, headers: { ...changed, authorization }, body };
   }
 

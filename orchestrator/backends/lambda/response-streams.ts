@@ -41,6 +41,8 @@ export class ResponseStreams {
   readonly #client: Sdk.LambdaClient;
   readonly #templates = new Map<string, RequestTemplate>();
   readonly #passages = new WeakMap<object, Passage>();
+  /** Of this second. */
+  #date = { second: 0, text: "" };
 
   constructor(sdk: LambdaSdk, client: Sdk.LambdaClient) {
     this.#sdk = sdk;
@@ -66,7 +68,7 @@ export class ResponseStreams {
     const template = await this.#templateFor(templateName);
     if (template === null) return this.#throughSdk(request, { templateName, answer: null, body: null });
     const { requestHandler, systemClockOffset } = this.#client.config;
-    const signed = template.fill({ body: request.payload, date: amzDate(Date.now() + systemClockOffset), id: randomUUID() });
+    const signed = template.fill({ body: request.payload, date: this.#dateAt(Date.now() + systemClockOffset), id: randomUUID() });
     const { response } = await requestHandler.handle(signed, { abortSignal: request.signal });
     if (response.statusCode < 300) return { requestId: response.headers["x-amzn-requestid"] ?? null, body: response.body as Readable };
     // Credentials or clock may have changed: the SDK is asked again.
@@ -84,6 +86,12 @@ export class ResponseStreams {
   async #templateFor(name: string): Promise<RequestTemplate | null> {
     const template = this.#templates.get(name);
     return template?.isFor(await this.#client.config.credentials()) === true ? template : null;
+  }
+
+  #dateAt(ms: number): string {
+    const second = Math.floor(ms / 1000);
+    if (this.#date.second !== second) this.#date = { second, text: amzDate(ms) };
+    return this.#date.text;
   }
 
   async #learn(name: string, request: HttpRequest): Promise<void> {
