@@ -1,5 +1,6 @@
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { LambdaSpec } from "../../../orchestrator/jobs/types.ts";
@@ -24,8 +25,20 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-function working(): readonly (number | null)[] {
-  return emulator.lambda.environments.filter(({ state }) => state === "running").map(({ pid }) => pid);
+/** The same, and notes in a file which process does it, and whose child that is. */
+const tellingPids = (ms: number, file: string) =>
+  `import { appendFileSync } from "node:fs"; ${doubled(ms).replace("{ await", `{ appendFileSync(${JSON.stringify(file)}, process.pid + " " + process.ppid + "\\n"); await`)}`;
+
+/** An entry for each item that was begun. */
+function pidsIn(folder: string): readonly string[] {
+  const file = path.join(folder, "pids");
+  return existsSync(file) ? readFileSync(file, "utf8").trimEnd().split("\n") : [];
+}
+
+/** The environments of these processes: others may be there that wait for work, or still belong to a test before. */
+function workedIn(processes: readonly string[]): readonly (number | null)[] {
+  const pids = new Set(processes.flatMap((each) => each.split(" ").map(Number)));
+  return emulator.lambda.environments.map(({ pid }) => pid).filter((pid) => pid !== null && pids.has(pid));
 }
 
 function expectDoubled(lines: Awaited<ReturnType<typeof runFunction>>["lines"]): void {
@@ -63,9 +76,10 @@ describe("a job whose functions dial in", () => {
     const proxy = await startProxy();
     const backend = { kind: "lambda", pull: { address: "127.0.0.2", host: "127.0.0.1", port: proxy.port } } as const;
     const before = emulator.lambda.invocations.length;
-    const running = runFunction(await temporaryFolder(onTestFinished), doubled(20), numbers, { backend, taskManagers: 2 });
-    await until(() => proxy.bytes > 20_000);
-    const pids = working();
+    const folder = await temporaryFolder(onTestFinished);
+    const running = runFunction(folder, tellingPids(20, path.join(folder, "pids")), numbers, { backend, taskManagers: 2 });
+    await until(() => pidsIn(folder).length >= 10);
+    const pids = workedIn(pidsIn(folder));
     proxy.cut();
     const { lines } = await running;
     expectDoubled(lines);
@@ -164,9 +178,8 @@ describe("where functions cannot reach this machine", () => {
 });
 
 /** Between functions at 127.0.0.2 and the same port at 127.0.0.1. */
-async function startProxy(): Promise<{ readonly port: number; readonly bytes: number; cut(): number }> {
+async function startProxy(): Promise<{ readonly port: number; cut(): number }> {
   const sockets = new Set<Socket>();
-  let bytes = 0;
   const server = createServer((from) => {
     const to = connect((server.address() as AddressInfo).port, "127.0.0.1");
     for (const [one, other] of [[from, to], [to, from]] as const) {
@@ -175,19 +188,13 @@ async function startProxy(): Promise<{ readonly port: number; readonly bytes: nu
         sockets.delete(one);
         other.destroy();
       });
-      one.on("data", (chunk) => {
-        bytes += chunk.length;
-        other.write(chunk);
-      });
+      one.on("data", (chunk) => other.write(chunk));
     }
   }).listen(0, "127.0.0.2");
   await once(server, "listening");
   onTestFinished(() => void server.close());
   return {
     port: (server.address() as AddressInfo).port,
-    get bytes() {
-      return bytes;
-    },
     cut() {
       const { size } = sockets;
       for (const socket of sockets) socket.destroy();
