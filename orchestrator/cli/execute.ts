@@ -1,4 +1,5 @@
 import { setFlagsFromString } from "node:v8";
+import { endBundling } from "../jobs/bundle.ts";
 import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import { createProgressLine } from "../observe/progress.ts";
@@ -17,7 +18,7 @@ export interface ExecuteFlags {
 
 /** Runs a job in front of a person or a script: progress on stderr, results or one JSON object on stdout. */
 export async function executeForCommand(
-  { job, stdin }: PreparedJob,
+  { job, withoutEffect, stdin }: PreparedJob,
   flags: ExecuteFlags,
   options: Pick<ExecuteOptions, "mode" | "home" | "fresh" | "retryFailed" | "takeOver" | "taken">,
 ): Promise<void> {
@@ -35,6 +36,8 @@ export async function executeForCommand(
       cacheDir: defaultCacheDir(process.env),
       stdin,
       record: jobForRecord(job),
+      // A job that was recorded is complete, and its first run has said it.
+      withoutEffect: options.mode === "resume" ? [] : withoutEffect,
       stop,
       onProgress: flags.quiet ? null : (progress) => line.show(progress),
       onStored: prints ? printer(stop) : null,
@@ -42,7 +45,7 @@ export async function executeForCommand(
         said.add(text);
         line.say(`Note: ${text}`);
       },
-      onHome: null,
+      onHome: () => void endBundling(),
     });
     line.end();
     const notes = result.summary.notes.filter((note) => !said.has(note));

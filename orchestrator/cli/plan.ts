@@ -12,7 +12,7 @@ export function addPlan(program: Command): void {
   addJobFlags(command)
     .option("--json", "as one JSON object")
     .action(async (file: string | undefined, flags: JobFlags & { readonly json?: true }) => {
-      const { job, provenance } = await prepareJob(file ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null, items: null });
-      process.stdout.write(flags.json ? `${JSON.stringify(planJson(job, provenance))}\n` : `${formatPlan(job, provenance)}\n`);
+      const resolution = await prepareJob(file ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null, items: null });
+      process.stdout.write(flags.json ? `${JSON.stringify(planJson(resolution))}\n` : `${formatPlan(resolution)}\n`);
     });
 }

@@ -18,7 +18,7 @@ export interface BundledModule {
  * @throws SplitrunError MODULE_INVALID with file and line
  */
 export async function bundleModule(file: string): Promise<BundledModule> {
-  const { build } = await import("esbuild");
+  const { build } = await loadEsbuild();
   const directory = path.dirname(file);
   const options = {
     entryPoints: [file],
@@ -53,6 +53,21 @@ export async function bundleModule(file: string): Promise<BundledModule> {
   } catch (cause) {
     throw bundlingError(file, cause);
   }
+}
+
+let esbuild: Promise<typeof import("esbuild")> | undefined;
+
+/** Its first use starts a process of its own. */
+export function loadEsbuild(): Promise<typeof import("esbuild")> {
+  return (esbuild ??= import("esbuild"));
+}
+
+/**
+ * Ends esbuild's process, which would stay as long as this one. For a process of our own that bundles nothing more: what
+ * anybody else in this process has esbuild do would fail.
+ */
+export async function endBundling(): Promise<void> {
+  await (await esbuild)?.stop();
 }
 
 // CommonJS dependencies require Node's modules; an ES module has no `require` of its own. esbuild's own shim looks

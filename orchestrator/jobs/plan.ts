@@ -2,26 +2,31 @@ import type { JsonValue } from "../../task-manager/protocol.ts";
 import { withoutSecrets } from "./job-error.ts";
 import { jobForRecord } from "./record.ts";
 import type { Job } from "./schema.ts";
-import type { Provenance, ResolvedJob } from "./types.ts";
+import type { Resolution } from "./resolve.ts";
+import type { Provenance } from "./types.ts";
 
 /** `splitrun plan --json`. */
 export interface Plan {
   readonly job: Job;
   readonly values: readonly Provenance[];
+  /** What the job says and nothing comes of. */
+  readonly withoutEffect: readonly string[];
 }
 
-export function planJson(job: ResolvedJob, provenance: readonly Provenance[]): Plan {
-  return visible({ job: jobForRecord(job), values: provenance }) as Plan;
+export function planJson({ job, provenance, withoutEffect }: Resolution): Plan {
+  return visible({ job: jobForRecord(job), values: provenance, withoutEffect }) as Plan;
 }
 
 const valueCharsMax = 60;
 
 /** `splitrun plan`: a line a value, with the rule that it came from. */
-export function formatPlan(job: ResolvedJob, provenance: readonly Provenance[]): string {
-  const rows = planJson(job, provenance).values.map(({ field, value, rule }) => [field, valueText(value), rule] as const);
+export function formatPlan(resolution: Resolution): string {
+  const plan = planJson(resolution);
+  const rows = plan.values.map(({ field, value, rule }) => [field, valueText(value), rule] as const);
   const width = (column: 0 | 1) => Math.max(...rows.map((row) => row[column].length));
   const [fields, values] = [width(0), width(1)];
-  return rows.map(([field, value, rule]) => `${field.padEnd(fields)}  ${value.padEnd(values)}  ${rule}`.trimEnd()).join("\n");
+  const lines = rows.map(([field, value, rule]) => `${field.padEnd(fields)}  ${value.padEnd(values)}  ${rule}`.trimEnd());
+  return [...lines, ...(plan.withoutEffect.length > 0 ? [""] : []), ...plan.withoutEffect.map((text) => `Note: ${text}`)].join("\n");
 }
 
 function valueText(value: JsonValue): string {

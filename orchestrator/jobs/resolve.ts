@@ -12,6 +12,7 @@ import { presetNamed } from "./preset-named.ts";
 import { checkPaths, resolveBackend } from "./resolve-backend.ts";
 import { looksSecret, referencesOf, type Environment } from "./references.ts";
 import { resolveFaults, resolveSupervision } from "./resolve-supervision.ts";
+import { settingsWithoutEffect } from "./without-effect.ts";
 import { jobSchema, parseJob, type FunctionJobTask, type InferenceJobTask, type Job } from "./schema.ts";
 import type {
   InputSpec, OutputSpec, Provenance, ResolvedFunctionTask, ResolvedInferenceTask, ResolvedJob, ResolvedReference, ResolvedTask, S3Keeping,
@@ -34,6 +35,8 @@ export interface ResolveOptions {
 export interface Resolution {
   readonly job: ResolvedJob;
   readonly provenance: readonly Provenance[];
+  /** What the job says and nothing comes of, a sentence each. */
+  readonly withoutEffect: readonly string[];
 }
 
 /** 0x3FFF squared: sharp's own limit. */
@@ -96,7 +99,7 @@ export async function resolveJob(userJob: Job, options: ResolveOptions): Promise
     output: resolveOutput(job.output, ledger),
   };
   checkReferences(resolved, options.environment);
-  return { job: resolved, provenance: ledger.inOrderOf(Object.keys(jobSchema.shape)) };
+  return { job: resolved, provenance: ledger.inOrderOf(Object.keys(jobSchema.shape)), withoutEffect: settingsWithoutEffect(job, resolved) };
 }
 
 /** What `input` says, complete, for those who have to count before they can resolve the job. */

@@ -331,21 +331,20 @@ const activations = ["softmax", "sigmoid", "none"] as const;
 const timerMsMax = 2_147_483_647;
 
 // Each leaf's message is the list of what is allowed: the field, the value and the nearest name are put before it.
-const wholeNumber = (min: number, max: number) => {
-  const allowed = `a whole number from ${min} to ${max}`;
-  return z.number(allowed).int(allowed).min(min, allowed).max(max, allowed);
-};
+const whole = (min: number, max: number, allowed: string) => z.number(allowed).int(allowed).min(min, allowed).max(max, allowed);
+const wholeNumber = (min: number, max: number) => whole(min, max, `a whole number from ${min} to ${max}`);
+const wholeNumberOrNone = (min: number, max: number) => whole(min, max, `a whole number from ${min} to ${max}, or null for none`).nullable();
 const number = (min: number, max: number) => {
   const allowed = `a number from ${min} to ${max}`;
   return z.number(allowed).min(min, allowed).max(max, allowed);
 };
-const numberAbove = (above: number, max: number) => {
-  const allowed = `a number above ${above}, up to ${max}`;
-  return z.number(allowed).gt(above, allowed).max(max, allowed);
-};
+const above = (least: number, max: number, allowed: string) => z.number(allowed).gt(least, allowed).max(max, allowed);
+const numberAbove = (least: number, max: number) => above(least, max, `a number above ${least}, up to ${max}`);
+const numberAboveOrNone = (least: number, max: number) => above(least, max, `a number above ${least}, up to ${max}, or null for none`).nullable();
 const anyNumber = z.number("a number");
 const text = (allowed: string) => z.string(allowed).min(1, allowed);
 const durationMs = wholeNumber(1, timerMsMax);
+const durationOrNoneMs = wholeNumberOrNone(1, timerMsMax);
 const percent = number(0, 100);
 const oneOf = <const Values extends readonly string[]>(values: Values) => z.enum(values, values.join(", "));
 const optional = z.exactOptional;
@@ -482,16 +481,17 @@ const faults = z.strictObject({
 const pullAllowed = "true, false, or { address, host, port }";
 const hostAllowed = "an IP address or a host name";
 const hostName = z.string(hostAllowed).regex(/^[A-Za-z0-9.:_-]{1,253}$/, hostAllowed);
-const stagingAllowed = "a bucket, or s3://bucket/prefix/";
+const regionAllowed = "a region such as eu-central-1, or null for what the AWS SDK finds";
+const stagingAllowed = "a bucket, s3://bucket/prefix/, or null for none";
 const backendObject = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.enum(["sequential", "local", "auto"], backendNames.join(", ")) }, backendNames.join(", ")),
   z.strictObject({
     kind: z.literal("lambda"),
     functionName: optional(z.string("the name or ARN of a function").regex(/^[A-Za-z0-9:_-]{1,140}$/, "the name or ARN of a function, without a version")),
     qualifier: optional(z.string("an alias or a version").regex(/^([A-Za-z0-9_-]{1,128}|\$LATEST)$/, "an alias, a version or $LATEST")),
-    region: optional(z.string("a region such as eu-central-1").regex(/^[a-z0-9-]{1,40}$/, "a region such as eu-central-1").nullable()),
+    region: optional(z.string(regionAllowed).regex(/^[a-z0-9-]{1,40}$/, regionAllowed).nullable()),
     stagingBucket: optional(z.string(stagingAllowed).regex(/^(s3:\/\/)?[^/?#\s:]{1,255}(\/[^?#\s]*)?$/, stagingAllowed).nullable()),
-    memoryStepUpMb: optional(wholeNumber(128, 10_240).nullable()),
+    memoryStepUpMb: optional(wholeNumberOrNone(128, 10_240)),
     buffered: optional(z.boolean("true, false")),
     keepWarm: optional(z.strictObject({
       taskManagers: wholeNumber(1, 10_000),
@@ -508,7 +508,7 @@ const backendObject = z.discriminatedUnion("kind", [
 ], { error: ({ path }) => (path?.at(-1) === "kind" ? backendNames.join(", ") : undefined) });
 
 const storageClassAllowed = "a storage class of S3, such as STANDARD_IA or INTELLIGENT_TIERING";
-const bucketAllowed = "the name of a bucket in S3, without s3://";
+const bucketAllowed = "the name of a bucket in S3, without s3://, or null for none";
 const outputPlaces = "print, the path of a directory, or s3://bucket/prefix/";
 const outputAllowed = "print, the path of a directory, s3://bucket/prefix/, or { to, format, order, partItems, checkpointMs }";
 const policyAllowed = `${policyNames.join(", ")}, or your own as module.mjs#function`;
@@ -573,11 +573,11 @@ export const jobSchema = z.strictObject({
   tolerate: optional(z.strictObject({ failedItemsPercent: optional(percent) }, "an object")),
   timeouts: optional(z.strictObject({
     itemMs: optional(durationMs),
-    taskManagerMs: optional(durationMs.nullable()),
-    splitMs: optional(durationMs.nullable()),
-    jobMs: optional(durationMs.nullable()),
+    taskManagerMs: optional(durationOrNoneMs),
+    splitMs: optional(durationOrNoneMs),
+    jobMs: optional(durationOrNoneMs),
   }, "an object")),
-  budget: optional(z.strictObject({ maxCostUsd: optional(numberAbove(0, 1_000_000_000).nullable()) }, "an object { maxCostUsd }")),
+  budget: optional(z.strictObject({ maxCostUsd: optional(numberAboveOrNone(0, 1_000_000_000)) }, "an object { maxCostUsd }")),
   prices: optional(z.union([text(pricesAllowed), priceTableSchema], pricesAllowed)),
   faults: optional(faults),
   share: optional(numberAbove(0, 1_000_000)),
@@ -610,6 +610,13 @@ export function parseJob(raw: unknown): Job {
   ];
   if (problems.length > 0 || !parsed.success) throw new JobInvalidError(problems);
   return parsed.data;
+}
+
+/** What is wrong with a policy that is said elsewhere than in a job. */
+export function problemsOfPolicy(policy: unknown): readonly Problem[] {
+  const schema = z.strictObject({ policy: jobSchema.shape.policy });
+  const parsed = schema.safeParse({ policy });
+  return parsed.success ? [] : problemsOf(parsed.error.issues, schema, { policy });
 }
 
 /** Cheaper than z.json() by far for a list of many texts. */

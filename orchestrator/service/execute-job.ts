@@ -53,6 +53,8 @@ export interface ExecuteOptions {
   readonly stdin: NodeJS.ReadableStream;
   /** The job as it is recorded: secrets as references. */
   readonly record: unknown;
+  /** What the job says and nothing comes of, a sentence each. */
+  readonly withoutEffect: readonly string[];
   readonly stop: StopSwitch;
   /** The output in S3 where the caller has taken it already; null: it is taken here. */
   readonly taken: TakenOutput | null;
@@ -151,7 +153,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     const stageLanes = await warming;
     const home = await (opening ?? open());
     options.onHome?.(home.dir);
-    for (const note of home.notes) options.onNote?.(note);
+    for (const note of [...options.withoutEffect, ...home.notes]) options.onNote?.(note);
     const runId = idAfter(await runsOf(home.dir), newId);
     const runDir = await home.createRunDir(runId, options.record);
     pool.logTo(path.join(runDir, "logs", "task-managers"));
@@ -303,7 +305,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       readyMs,
       atMs,
       machineShare,
-      notes: [...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service)],
+      notes: [...options.withoutEffect, ...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service)],
       cost: billed,
       hosts: hosts.list(),
       memoryShort: memory.short(memorySettingsOf(job)),

@@ -4,7 +4,7 @@ import type { Cost } from "../observe/cost.ts";
 import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { backendNames, type BackendName } from "../jobs/names.ts";
 import { nearestName } from "../jobs/nearest-name.ts";
-import type { Job, LambdaBackend } from "../jobs/schema.ts";
+import { problemsOfPolicy, type Job, type LambdaBackend } from "../jobs/schema.ts";
 import type { RunResult } from "./execute-job.ts";
 import { JobQueue } from "./job-queue.ts";
 import type { Offer } from "./prepare-job.ts";
@@ -148,7 +148,7 @@ function complete(options: OrchestratorOptions): CompleteOptions {
   return {
     backends,
     lambda: lambdaOf(options, runtime),
-    policy: options.policy,
+    policy: policyOf(options.policy),
     maxJobs: wholeNumber("maxJobs", options.maxJobs ?? maxJobsDefault),
     maxTaskManagers: wholeNumber("maxTaskManagers", options.maxTaskManagers ?? (backends.includes("lambda") ? lambdaTaskManagersDefault : availableParallelism())),
     runtime,
@@ -164,6 +164,12 @@ function refuseUnknown(options: OrchestratorOptions): void {
     const meant = nearestName(name, optionNames);
     throw wrong(name, value, `is no option${meant === null ? "" : `; did you mean ${meant}?`}; there are ${optionNames.join(", ")}`);
   }
+}
+
+function policyOf(policy: Job["policy"]): Job["policy"] {
+  const [problem] = policy === undefined ? [] : problemsOfPolicy(policy);
+  if (problem !== undefined) throw wrong("policy", policy, problem.message);
+  return policy;
 }
 
 /** What is in it is checked by what deploys it. */

@@ -36,9 +36,9 @@ export async function runJob(job: Job | string, options: RunJobOptions = {}): Pr
 
 /** A job of the library as it is executed: what is done already is kept, what failed is tried again. */
 export function executionOf(
-  { job, stdin }: PreparedJob,
+  { job, withoutEffect, stdin }: PreparedJob,
   { fresh = false, takeOver = false }: RunJobOptions,
   parts: Pick<ExecuteOptions, "cwd" | "cacheDir" | "stop" | "onProgress" | "onStored" | "onHome">,
 ): ExecuteOptions {
-  return { ...parts, mode: "run", home: null, fresh, takeOver, taken: null, retryFailed: true, stdin, record: jobForRecord(job), onNote: null };
+  return { ...parts, mode: "run", home: null, fresh, takeOver, taken: null, retryFailed: true, stdin, record: jobForRecord(job), withoutEffect, onNote: null };
 }

@@ -86,6 +86,16 @@ describe("the examples do what their first line says", () => {
     ]);
   });
 
+  test("faults.mjs loses Task Managers, tries items again, and has the same results", async () => {
+    const folder = await temporaryFolder(onTestFinished);
+    expect(await runExample("faults.mjs", [], folder)).toEqual([
+      "without faults: succeeded",
+      "with faults: succeeded, 300 of 300 items have a result",
+      "Task Managers were lost: yes; items were tried again: yes",
+      "the results are the same: yes",
+    ]);
+  });
+
   test("job.yaml runs by the command line, its paths relative to itself", async () => {
     const folder = await temporaryFolder(onTestFinished);
     const { code, stdout } = await splitrun(["run", path.join(examples, "job.yaml")], { cwd: folder });

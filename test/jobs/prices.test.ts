@@ -27,6 +27,6 @@ describe("the user's own prices", () => {
 });
 
 test("a budget is a sum of money, or null for none", async () => {
-  expect(refusal({ ...smallJob, budget: { maxCostUsd: 0 } })).toEqual(["budget.maxCostUsd: 0 is not allowed; allowed: a number above 0, up to 1000000000"]);
+  expect(refusal({ ...smallJob, budget: { maxCostUsd: 0 } })).toEqual(["budget.maxCostUsd: 0 is not allowed; allowed: a number above 0, up to 1000000000, or null for none"]);
   expect((await resolve({ ...smallJob, budget: { maxCostUsd: null } })).job.budget).toEqual({ maxCostUsd: null });
 });

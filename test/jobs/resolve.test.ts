@@ -296,8 +296,8 @@ describe("secrets", () => {
   });
 
   test("are in no plan", async () => {
-    const { job, provenance } = await resolve(secretive, { environment });
-    expect(formatPlan(job, provenance) + JSON.stringify(planJson(job, provenance))).not.toMatch(/literal|value-|sig/);
+    const resolution = await resolve(secretive, { environment });
+    expect(formatPlan(resolution) + JSON.stringify(planJson(resolution))).not.toMatch(/literal|value-|sig/);
   });
 });
 
@@ -326,13 +326,14 @@ test.each([
 
 describe("backend lambda", () => {
   test("is complete from its name alone, and the plan shows it", async () => {
-    const { job, provenance } = await resolve({ ...remoteJob, backend: "lambda" });
+    const resolution = await resolve({ ...remoteJob, backend: "lambda" });
+    const { job } = resolution;
     expect(job.backend).toEqual({
       kind: "lambda", functionName: "splitrun", qualifier: "live", region: null, stagingBucket: null, memoryStepUpMb: null, buffered: false,
       keepWarm: null, forceColdStart: false, splitSeconds: 60, sharedFilesystem: false, pull: null, coresByMemory: true,
     });
     expect(job.taskManagers).toBe(100);
-    const lines = formatPlan(job, provenance).split("\n");
+    const lines = formatPlan(resolution).split("\n");
     expect(lines).toContainEqual(expect.stringMatching(/^backend\.functionName {2,}splitrun {2,}default$/));
     expect(lines).toContainEqual(expect.stringMatching(/^task\.infer\.sessions {2,}1 {2,}backend lambda: found by the function/));
   });
@@ -363,11 +364,39 @@ describe("backend lambda", () => {
 });
 
 test("the plan is a table of values and rules", async () => {
-  const { job, provenance } = await resolve({ ...smallJob, attemptsMax: 5 });
-  const lines = formatPlan(job, provenance).split("\n");
+  const resolution = await resolve({ ...smallJob, attemptsMax: 5 });
+  const { provenance } = resolution;
+  const lines = formatPlan(resolution).split("\n");
   expect(lines).toHaveLength(provenance.length);
   expect(lines[0]).toMatch(/^name {2,}job {2,}default$/);
   expect(lines).toContainEqual(expect.stringMatching(/^attemptsMax {2,}5 {2,}the job$/));
   expect(lines).toContainEqual(expect.stringMatching(/^timeouts\.jobMs {2,}none {2,}default$/));
-  expect(planJson(job, provenance)).toMatchObject({ job: { attemptsMax: 5 }, values: provenance });
+  expect(planJson(resolution)).toMatchObject({ job: { attemptsMax: 5 }, values: provenance, withoutEffect: [] });
+});
+
+describe("what a job says and nothing comes of", () => {
+  const local = { ...smallJob, backend: "local" } as const;
+  test.each([
+    [{ ...smallJob, splitSize: 10 }, "splitSize (10) has no effect: policy guided sizes a split when it is asked for"],
+    [{ ...smallJob, splitSize: 10, heterogeneousSplits: [5] }, "splitSize (10) has no effect: heterogeneousSplits says the sizes"],
+    [{ ...smallJob, splitSize: 10, policy: "policy-1" }, "splitSize (10) has no effect: policy-1 decides it"],
+    [{ ...smallJob, taskManagers: 3, policy: "default" }, "taskManagers (3) has no effect: policy default decides it"],
+    [{ ...smallJob, taskManagers: 3, backend: "sequential" }, "taskManagers (3) has no effect: backend sequential"],
+    [{ ...smallJob, keepAlive: false, heartbeat: { timeoutMs: 9000 } }, "heartbeat.timeoutMs (9000) has no effect: keepAlive is false"],
+    [{ ...smallJob, backend: "sequential", resources: { maxRamPerWorkerMb: 500 } }, "resources.maxRamPerWorkerMb (500) has no effect: backend sequential"],
+    [{ ...remoteJob, backend: "lambda", resources: { workersPerNode: 2 } }, "resources.workersPerNode (2) has no effect: backend lambda has no nodes"],
+    [{ ...local, budget: { maxCostUsd: 5 } }, "budget.maxCostUsd (5) has no effect: backend local costs nothing"],
+    [{ ...smallJob, task: { ...smallJob.task, postprocess: { activation: "none", topK: 3 } } }, "task.postprocess.topK (3) has no effect: activation none"],
+    [{ ...smallJob, faults: { killPercent: 1, delayMaxMs: 50 } }, "faults.delayMaxMs (50) has no effect: faults.delayPercent is 0"],
+  ])("is said: %j", async (job, note) => {
+    const resolution = await resolve(job, { items: 100 });
+    expect(resolution.withoutEffect).toEqual([expect.stringContaining(note)]);
+    expect(formatPlan(resolution)).toContain(`\nNote: ${note}`);
+  });
+
+  test("is nothing where all of it is used, and where a list of the defaults is written out", async () => {
+    for (const job of [smallJob, { ...smallJob, splitSize: 10, policy: "none", taskManagers: 3 }, { ...smallJob, splitSize: 32, taskManagers: 2, heartbeat: { timeoutMs: 6000 }, budget: {}, faults: {} }]) {
+      expect((await resolve(job, { items: 100 })).withoutEffect).toEqual([]);
+    }
+  });
 });

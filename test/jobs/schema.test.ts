@@ -46,6 +46,7 @@ describe("a wrong job names the field, the value, what is allowed, and the neare
     ["a quartile of all splits", { ...smallJob, speculation: { kind: "quartile", quartile: 1 } }, "speculation.quartile: 1 is not allowed; allowed: a number above 0, below 1"],
     ["late before the median", { ...smallJob, speculation: { kind: "quartile", multiplier: 0.5 } }, "speculation.multiplier: 0.5 is not allowed; allowed: a number from 1 to 1000"],
     ["more faults than items", { ...smallJob, faults: { killPercent: 101 } }, "faults.killPercent: 101 is not allowed; allowed: a number from 0 to 100"],
+    ["no time-out in another word than null", { ...smallJob, timeouts: { taskManagerMs: 0 } }, "timeouts.taskManagerMs: 0 is not allowed; allowed: a whole number from 1 to 2147483647, or null for none"],
     ["a part of a name", { ...smallJob, timeouts: { item: 5 } }, "timeouts.item: unknown field with the value 5; did you mean itemMs?; allowed: itemMs, taskManagerMs, splitMs, jobMs"],
     ["a misspelt fault", { ...smallJob, faults: { killPercnt: 1 } }, "faults.killPercnt: unknown field with the value 1; did you mean killPercent?; allowed: exceptionPercent, delayPercent, "],
     ["a fault that kills this process", { ...smallJob, backend: "sequential", faults: { killPercent: 1 } }, "faults.killPercent: 1 is not allowed; allowed: 0 with backend sequential, whose Task Manager is this process; use backend local"],

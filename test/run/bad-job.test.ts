@@ -173,3 +173,11 @@ test("a full disk stops the run with exit 3, and resume ends it once there is ro
 async function untilExists(place: string): Promise<void> {
   for (let tries = 0; tries < 400 && !existsSync(place); tries++) await new Promise((resolve) => setTimeout(resolve, 25));
 }
+
+test("a job that says what has no effect runs, and says so once, when it starts", async () => {
+  const folder = await folderWith({ "task.mjs": "export default async (item) => item;\n", "list.jsonl": "1\n2\n" });
+  const end = await splitrun(["run", "--input", "list.jsonl", ...functionJob("--set", "splitSize=7", "--set", "heterogeneousSplits=[1]"), "--output", "out"], { cwd: folder });
+  expect(end.code, end.stderr).toBe(0);
+  expect(end.stderr.match(/^Note: splitSize \(7\) has no effect: .*$/gm)).toHaveLength(1);
+  expect(end.stderr.indexOf("Note: splitSize")).toBeLessThan(end.stderr.indexOf("Done:"));
+});

@@ -51,7 +51,7 @@ async function start(options: Partial<MeteredOptions> = {}): Promise<Setting> {
       const { job: resolved, stdin } = await prepareJob(job, {}, { cwd: folder, stdin: process.stdin, offer: null, items: null });
       return executeJob({ ...resolved, taskManagers: job.taskManagers ?? 4 }, service, {
         mode, home: mode === "resume" ? path.join(folder, name) : null, fresh: false, retryFailed: false, takeOver: false, taken: null, cwd: folder, cacheDir, stdin,
-        record: jobForRecord(resolved), stop: createStopSwitch(), onProgress: null, onStored: null, onNote: null, onHome: null,
+        record: jobForRecord(resolved), withoutEffect: [], stop: createStopSwitch(), onProgress: null, onStored: null, onNote: null, onHome: null,
       });
     },
   };

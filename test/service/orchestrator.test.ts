@@ -53,6 +53,9 @@ describe("several jobs in one process", () => {
     expect(refusal({ maxJobs: 0 })).toMatchObject({ field: "maxJobs", message: expect.stringContaining("a whole number from 1") as string });
     expect(refusal({ backends: ["slurm"] })).toMatchObject({ field: "backends", message: expect.stringContaining("not built yet") as string });
     expect(refusal({ backends: [] })).toMatchObject({ field: "backends" });
+    expect(refusal({ policy: "gided" })).toMatchObject({ field: "policy", message: expect.stringContaining('"gided" is not allowed; did you mean guided?') as string });
+    expect(refusal({ policy: "policy-2" })).toBeNull();
+    expect(refusal({ policy: () => ({}) })).toBeNull();
     expect(refusal({ runtime: "mine" })).toMatchObject({ field: "runtime", message: expect.stringContaining("an object such as") as string });
     expect(refusal({ initialize: "yes" })).toMatchObject({ field: "initialize", message: expect.stringContaining("true, false") as string });
     expect(refusal({ ec2HostMachine: 1 })).toMatchObject({ field: "ec2HostMachine" });
