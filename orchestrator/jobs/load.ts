@@ -135,6 +135,7 @@ async function importTypeScript(file: string): Promise<unknown> {
 
 /** The place of the first syntax error, or null where there is none. */
 async function syntaxError(text: string, loader: "json" | "js" | "ts", file: string): Promise<SplitrunError | null> {
+  const { loadEsbuild } = await import("./bundle.ts");
   const { transform } = await loadEsbuild();
   try {
     await transform(text, { loader, logLevel: "silent" });
