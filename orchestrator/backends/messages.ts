@@ -14,8 +14,8 @@ export function lambdaLineOf(value: unknown): LambdaLine | null {
 
 /**
  * True: it is one of the two messages that come with all items, items that ended well, and exactly as the schema has it,
- * so that the schema would give back its copy. Of anything else the schema decides. The schema alone took twice as long a
- * message as to parse its JSON.
+ * so that the schema would give back its copy. Of anything else the schema decides. It takes as long for a message as its
+ * JSON takes to be parsed, and leaves as much to be collected.
  */
 function isWorkAsUsual(value: unknown): value is Extract<TaskManagerMessage, { kind: "begun" | "items" }> {
   if (!isRecord(value)) return false;

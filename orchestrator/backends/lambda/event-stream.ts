@@ -23,7 +23,7 @@ interface Headers {
 
 /**
  * Reads `application/vnd.amazon.eventstream` as it comes in, in pieces of any size. The SDK's own reader goes through
- * five generators an event, and was a quarter of what a run on Lambda takes of a processor.
+ * five generators an event, which was a tenth of what a run on Lambda takes of a processor.
  * https://docs.aws.amazon.com/lexv2/latest/dg/event-stream-encoding.html
  */
 export class EventStreamReader {

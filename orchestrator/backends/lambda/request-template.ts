@@ -31,7 +31,7 @@ interface Scope {
 
 /**
  * A request that the SDK made and signed, as the pattern for others to the same function: endpoint, user agent and all
- * else are as it found them, the body and its signature are new. It takes a fifth of the SDK's time for a request.
+ * else are as it found them; body, date, id and signature are new.
  */
 export class RequestTemplate {
   readonly #request: HttpRequest;

@@ -34,7 +34,7 @@ interface Passage {
  * Invokes functions that answer in a stream. The SDK makes and signs the first request to a function, with all that it
  * knows of endpoints and credentials; those after it follow its pattern, straight to the SDK's HTTP handler, as long as
  * they are answered well and the credentials are the same. Whatever is refused goes through the SDK, which makes the
- * error of it. Its layers would take as long as all else that is done for an invocation of a hundred items.
+ * error of it. With its layers for each, they and its reader took a third of what a run takes of a processor.
  */
 export class ResponseStreams {
   readonly #sdk: LambdaSdk;
