@@ -26,8 +26,9 @@ const withColumns: readonly Format[] = ["csv", "jsonl", "parquet", "stdin", "lis
  * @throws SplitrunError INPUT_NOT_FOUND, JobInvalidError
  */
 export async function resolveInput(job: Job, ledger: Ledger): Promise<InputSpec> {
-  const given = asObject(job.input);
-  const { format, rule } = given.format === undefined ? await formatOf(given.from) : { format: given.format, rule: ledger.originOf("input.format") };
+  const said = asObject(job.input);
+  const { format, rule } = said.format === undefined ? await formatOf(said.from) : { format: said.format, rule: ledger.originOf("input.format") };
+  const given = withoutForeignColumns(said, format, ledger);
   checkColumns(given, format);
   checkBucket(job.bucket ?? null, format);
   ledger.note("input.from", typeof given.from === "string" ? given.from : `${given.from.length} items`, ledger.originOf("input.from"));
@@ -77,6 +78,17 @@ function formatOfFile(file: string): Found {
 async function notFound(from: string): Promise<SplitrunError> {
   const meant = await nearestFile(from);
   return new SplitrunError(`input: ${from} does not exist${meant === null ? "" : `; did you mean ${meant}?`}`, { code: "INPUT_NOT_FOUND", field: "input", value: from });
+}
+
+/** `--input` in place of a job's list: columns that the job names are of that list, and this one has none. */
+function withoutForeignColumns(said: JobInput, format: Format, ledger: Ledger): JobInput {
+  if (withColumns.includes(format)) return said;
+  const foreign = (["column", "id", "weight"] as const).filter((name) => isOfTheJobAlone(`input.${name}`, ledger));
+  return Object.fromEntries(Object.entries(said).filter(([name]) => !foreign.some((each) => each === name))) as JobInput;
+}
+
+function isOfTheJobAlone(field: string, ledger: Ledger): boolean {
+  return ledger.originOf(field) === ledger.originOf("") && ledger.originOf("input.from") !== ledger.originOf("");
 }
 
 function checkColumns(given: JobInput, format: Format): void {

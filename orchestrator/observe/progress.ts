@@ -117,7 +117,7 @@ export function createProgressLine(out: NodeJS.WriteStream): ProgressLine {
     show(progress) {
       if (out.isTTY) {
         clear();
-        out.write(lineOf(progress, out.columns ?? 80));
+        out.write(lineOf(progress, out.columns || 80));
         shown = true;
       } else if (progress.elapsedMs - plainAtMs >= plainEveryMs) {
         plainAtMs = progress.elapsedMs;

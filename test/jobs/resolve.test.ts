@@ -87,6 +87,22 @@ describe("input in S3", () => {
   });
 });
 
+describe("a list on the command line in place of the job's", () => {
+  const origins = { "input.from": "the command line" };
+
+  test.each(["s3://b/p/", "s3://b/list.txt"])("leaves aside the columns that the job names where it has none: %s", async (from) => {
+    const { job } = await resolve({ ...smallJob, input: { from, column: "url", id: "id", weight: "bytes", limit: 7 } }, { origins });
+    expect(job.input).toMatchObject({ from, column: null, id: null, weight: null, limit: 7 });
+  });
+
+  test("keeps them where it has columns, too, and is refused with columns that the command line names", async () => {
+    const { job } = await resolve({ ...smallJob, input: { from: "s3://b/list.csv", column: "url", id: "id" } }, { origins });
+    expect(job.input).toMatchObject({ column: "url", id: "id" });
+    const both = { ...origins, "input.column": "the command line" };
+    await expect(resolve({ ...smallJob, input: { from: "s3://b/p/", column: "url", id: "id" } }, { origins: both })).rejects.toThrow(/wrong: input\.column: "url" is not allowed/);
+  });
+});
+
 describe("an output in S3", () => {
   test("is complete, with the defaults of the documentation", async () => {
     const { job } = await resolve({ ...smallJob, output: "s3://b/p" });

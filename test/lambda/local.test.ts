@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { CreateRoleCommand, IAMClient } from "@aws-sdk/client-iam";
+import { GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { CreateFunctionCommand, LambdaClient, waitUntilFunctionActiveV2 } from "@aws-sdk/client-lambda";
 import { expect, test } from "vitest";
 import { handlersZip, invoke, until, waiting } from "./setup.ts";
@@ -15,18 +16,21 @@ const credentials = { accessKeyId: "AKIATEST", secretAccessKey: "secret" };
 interface Local {
   readonly child: ChildProcess;
   readonly endpoint: string;
+  readonly s3Endpoint: string;
 }
 
 /** As `npm run lambda:local` does. */
-async function startLocal(): Promise<Local> {
-  const child = spawn(process.execPath, ["scripts/run-ts.mjs", "scripts/lambda-local.ts", "--port", "0"], {
+async function startLocal(...args: readonly string[]): Promise<Local> {
+  const child = spawn(process.execPath, ["scripts/run-ts.mjs", "scripts/lambda-local.ts", "--port", "0", ...args], {
     cwd: root, stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey },
   });
+  let endpoint: string | undefined;
   for await (const line of createInterface({ input: child.stdout })) {
-    const endpoint = /AWS_ENDPOINT_URL_LAMBDA=(\S+)/.exec(line)?.[1];
     expect(line).not.toContain(credentials.secretAccessKey);
-    if (endpoint !== undefined) return { child, endpoint };
+    endpoint ??= /AWS_ENDPOINT_URL_LAMBDA=(\S+)/.exec(line)?.[1];
+    const s3Endpoint = /AWS_ENDPOINT_URL_S3=(\S+)/.exec(line)?.[1];
+    if (endpoint !== undefined && s3Endpoint !== undefined) return { child, endpoint, s3Endpoint };
   }
   throw new Error("it ended without a word");
 }
@@ -52,11 +56,26 @@ function parentOf(pid: number): number {
 }
 
 test.each(["SIGTERM", "SIGKILL"] as const)("a local Lambda that is ended by %s leaves no process, stopped or not, and no file", async (signal) => {
-  const { child, endpoint } = await startLocal();
+  const { child, endpoint } = await startLocal("--photos", "0");
   const { pid, directory } = await invokedOnce(endpoint);
   expect(existsSync(directory)).toBe(true);
   const ended = once(child, "exit");
   process.kill(parentOf(pid), signal);
   await ended;
   await until(() => !existsSync(`/proc/${pid}`) && !existsSync(directory));
+});
+
+test("beside it there is S3, with photographs and what a folder holds", async () => {
+  const { child, s3Endpoint } = await startLocal("--photos", "3", "--folder", "examples/demo");
+  const s3 = new S3Client({ endpoint: s3Endpoint, region: "us-east-1", credentials, forcePathStyle: true });
+  const { Contents: photos = [] } = await s3.send(new ListObjectsV2Command({ Bucket: "local", Prefix: "photos/" }));
+  expect(photos).toHaveLength(3);
+  expect(photos[0]?.Key).toMatch(/^photos\/0001-\d\.jpg$/);
+  const { Body } = await s3.send(new GetObjectCommand({ Bucket: "local", Key: "demo/digits.onnx" }));
+  const bytes = await Body?.transformToByteArray();
+  expect(Buffer.from(bytes ?? []).equals(readFileSync(path.join(root, "examples/demo/digits.onnx")))).toBe(true);
+  s3.destroy();
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  await ended;
 });

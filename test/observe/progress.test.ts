@@ -38,6 +38,12 @@ describe("on a terminal", () => {
   });
 });
 
+test("a terminal that does not say how wide it is has 80 columns", () => {
+  const { out, said } = outOf({ columns: 0 });
+  createProgressLine(out).show(half);
+  expect(said.join("")).toContain("8.1 s left");
+});
+
 test("where there is no terminal, a plain line comes every ten seconds", () => {
   const { out, said } = outOf(null);
   const line = createProgressLine(out);

@@ -76,6 +76,8 @@ export interface LambdaEmulatorOptions {
   readonly s3?: CodeStore | null;
   /** What every function sees in its environment beside its own, such as AWS_ENDPOINT_URL_S3. */
   readonly variables?: Readonly<Record<string, string>>;
+  /** What functions find as their credentials: those of an S3 server that knows no others. @default new ones with a session token */
+  readonly roleCredentials?: AccessKey;
   /** @default aws-lambda-ric if it is installed, else our own loop */
   readonly client?: RuntimeClient | "auto";
   /** The file of our own loop. @default the one beside this file */
@@ -101,7 +103,7 @@ export interface LambdaEmulator {
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
   readonly keys: Map<string, AccessKey>;
   /** What functions find in their environment: S3 servers of the tests have to know it, too. */
-  readonly roleCredentials: AccessKey & { readonly sessionToken: string };
+  readonly roleCredentials: AccessKey;
   readonly faults: { push(fault: Fault): ActiveFault };
   /** What registries hold, by URI: the zip of an image's code, which runs as `lambda.handler`. */
   readonly images: Map<string, Buffer>;
@@ -143,7 +145,7 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
   await mkdir(path.join(directory, "code"));
   const watchdog = new Watchdog(directory);
   const credentials = newKey("AKIA");
-  const roleCredentials = { ...newKey("ASIA"), sessionToken: randomBytes(60).toString("base64") };
+  const roleCredentials: AccessKey = options.roleCredentials ?? { ...newKey("ASIA"), sessionToken: randomBytes(60).toString("base64") };
   const keys = new Map<string, AccessKey>([[credentials.accessKeyId, credentials], [roleCredentials.accessKeyId, roleCredentials]]);
 
   const iam = new Iam(accountId);
@@ -153,7 +155,8 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
     variables: {
       ...options.variables,
       AWS_REGION: region, AWS_DEFAULT_REGION: region, AWS_ACCESS_KEY_ID: roleCredentials.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: roleCredentials.secretAccessKey, AWS_SESSION_TOKEN: roleCredentials.sessionToken,
+      AWS_SECRET_ACCESS_KEY: roleCredentials.secretAccessKey,
+      ...(roleCredentials.sessionToken === undefined ? {} : { AWS_SESSION_TOKEN: roleCredentials.sessionToken }),
     },
     secondMs: options.secondMs ?? 1000, initTimeoutMs: options.initTimeoutMs ?? 10_000, memoryPollMs: options.memoryPollMs ?? 50,
     idleMsMax: options.idleMsMax ?? 300_000, lifeMsMax: options.lifeMsMax ?? Infinity,

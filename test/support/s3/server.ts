@@ -30,6 +30,8 @@ export type { Operation, S3Request } from "./request.ts";
 export type { AccessKey } from "./signature.ts";
 
 export interface S3ServerOptions {
+  /** @default 0: a free one */
+  readonly port?: number;
   /** All objects and parts together; more is refused. @default 512 MiB */
   readonly bytesMax?: number;
   /** Of every part but the last. @default 5 MiB, as in S3 */
@@ -84,7 +86,7 @@ const recordsMax = 10_000;
 const objectBytesMax = 5 * 2 ** 30;
 
 export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Server> {
-  const { bytesMax = 512 * 2 ** 20, partBytesMin = 5 * 2 ** 20, pageKeysMax = 1000 } = options;
+  const { port: wantedPort = 0, bytesMax = 512 * 2 ** 20, partBytesMin = 5 * 2 ** 20, pageKeysMax = 1000 } = options;
   const store = new Store(bytesMax);
   const faults = new FaultOrders<Fault, S3Request>();
   const keys = new Map<string, AccessKey>();
@@ -101,7 +103,7 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
     void answer(message, response);
   });
   server.keepAliveTimeout = 60_000;
-  server.listen(0, "127.0.0.1");
+  server.listen(wantedPort, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
 
