@@ -7,7 +7,7 @@ const bytesAWeight = 16_384;
 /**
  * Gives a stream's pieces to `take`, each when the event loop has a turn for it. Resolves once the stream has ended and all
  * of it was taken. By events: an async iterator of the stream costs twice as much a piece.
- * @throws what the stream or `take` throws; what came before the stream's error has been taken by then
+ * @throws what the stream or `take` throws; the piece that waited when the stream broke has been taken by then
  */
 export function readInTurns(body: Readable, turns: LoopTurns, take: (piece: Buffer) => void): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -38,7 +38,7 @@ export function readInTurns(body: Readable, turns: LoopTurns, take: (piece: Buff
     body.on("data", (piece: Buffer) => {
       const turn = turns.takeToEnd(1 + Math.floor(piece.length / bytesAWeight));
       if (turn === undefined) return takeOne(piece);
-      // A stream that is paused has no more than this one piece to give.
+      // Paused, it gives no other before this one is taken.
       body.pause();
       waiting = piece;
       void turn.then(() => {
@@ -50,6 +50,8 @@ export function readInTurns(body: Readable, turns: LoopTurns, take: (piece: Buff
       takeWaiting();
       over(error);
     };
+    // It may have broken before anybody listened.
+    if (body.destroyed) return end(body.errored ?? new Error("premature close"));
     body.once("end", () => end(null));
     body.once("error", end);
     body.once("close", () => {

@@ -55,7 +55,8 @@ export class ResponseStreams {
         if (passage.answer === null) await this.#learn(passage.templateName, args.request as HttpRequest);
         const response = passage.answer ?? ((await next(args)).response as HttpResponse);
         if (response.statusCode >= 300) return { response };
-        passage.body = response.body as Readable;
+        // Until it is read; whoever reads it looks whether it is broken.
+        passage.body = (response.body as Readable).on("error", () => undefined);
         return { response: withoutBody(response) };
       },
       { step: "deserialize", priority: "low", name: "splitrunResponseStreams" },

@@ -58,6 +58,16 @@ describe("a stream is read in turns of the event loop", () => {
     await expect(reading).rejects.toThrow("premature close");
   });
 
+  test("one that broke before it was read is broken", async () => {
+    const broken = new PassThrough().on("error", () => undefined);
+    broken.destroy(new Error("reset"));
+    const closed = new PassThrough();
+    closed.destroy();
+    await nextTurn();
+    await expect(readInTurns(broken, new LoopTurns(4), () => undefined)).rejects.toThrow("reset");
+    await expect(readInTurns(closed, new LoopTurns(4), () => undefined)).rejects.toThrow("premature close");
+  });
+
   test("what cannot be taken ends the reading, and the stream", async () => {
     const body = new PassThrough();
     body.write("one");
