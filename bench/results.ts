@@ -35,6 +35,7 @@ async function openFor(mode: "run" | "resume", size: number): Promise<Home> {
     fresh: false,
     retryFailed: false,
     takeOver: false,
+    listAgain: false,
   });
 }
 

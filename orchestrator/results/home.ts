@@ -56,14 +56,16 @@ async function openLocked(options: HomeOptions, unlock: () => void): Promise<Hom
   const aside = options.fresh && mode === "run" ? await setHomeAside(dir) : null;
   if (aside !== null) notes.push(aside);
   const record = await recoveredRecord(options);
-  if (mode === "resume") await refuseOtherWork(record, options);
+  if (mode === "resume") refuseOtherWork(record, options);
+  const listAnew = mode === "resume" && (await isListCut(record, options));
+  if (listAnew) notes.push(readAnew(options));
   if (record !== null && record.fingerprint !== options.fingerprint) notes.push(...(await changeTask(dir, record, options)));
   await takeUpJournal(dir, options.fingerprint);
 
   const handle = await openJournalFile(dir);
   try {
     const bytes = (await handle.stat()).size;
-    const resumed = mode === "resume" ? record : null;
+    const resumed = mode === "resume" && !listAnew ? record : null;
     const committed = await readCommitted(handle, { bytes, listStart: resumed?.listStart ?? bytes });
     notes.push(...(await cutTornEnd(handle, bytes, committed)));
     const size = (await handle.stat()).size;
@@ -79,7 +81,7 @@ async function openLocked(options: HomeOptions, unlock: () => void): Promise<Hom
     if (resumed === null) await rm(join(dir, homeFiles.reused), { force: true });
     await writeRecord(dir, state);
     const journal = new Journal({ handle, path: join(dir, homeFiles.journal), size });
-    return new LocalHome({ options, notes, state, committed, journal, unlock });
+    return new LocalHome({ options: resumed === null ? { ...options, mode: "run" } : options, notes, state, committed, journal, unlock });
   } catch (error) {
     await handle.close();
     throw error;
@@ -118,7 +120,7 @@ async function cutTornEnd(handle: FileHandle, bytes: number, { goodBytes, endMis
 }
 
 /** `resume` goes on with the same work, or not at all. */
-async function refuseOtherWork(record: HomeRecord | null, { dir, fingerprint, source }: HomeOptions): Promise<void> {
+function refuseOtherWork(record: HomeRecord | null, { dir, fingerprint, source }: HomeOptions): void {
   if (record === null) throw nothingToResume(dir);
   if (record.fingerprint !== fingerprint) {
     throw new SplitrunError(`the task has changed since the run in ${dir}: another model, preprocessing, postprocessing or module; \`splitrun run\` does the list with the task as it is now, and sets the earlier results aside`, {
@@ -135,8 +137,19 @@ async function refuseOtherWork(record: HomeRecord | null, { dir, fingerprint, so
       value: source.from,
     });
   }
-  const copied = source.size === null;
-  if (!copied || (record.list !== null && (await sizeOf(join(dir, homeFiles.inputs))) !== null)) return;
+}
+
+/** Of a list that can be read once alone, the copy that `resume` goes on with was not ended. */
+async function isListCut(record: HomeRecord | null, { dir, source }: HomeOptions): Promise<boolean> {
+  if (source.size !== null) return false;
+  return record === null || record.list === null || (await sizeOf(join(dir, homeFiles.inputs))) === null;
+}
+
+/** What a folder, a pattern or a prefix holds can be listed again, as `run` would; items are known by what they are. */
+function readAnew({ dir, source, listAgain }: HomeOptions): string {
+  if (listAgain && source.kind !== "stdin") {
+    return `The list was not read to its end by the run before: ${source.from} is listed anew. What is done is kept; what ended as an error is tried again.`;
+  }
   const again = source.kind === "stdin" ? "with the same list piped in again" : "with the same input";
   throw new SplitrunError(`the list was not read to its end, so its copy in ${join(dir, homeFiles.inputs)} was cut; use \`splitrun run\` ${again}: what is done is kept`, {
     code: "LIST_CUT",
@@ -250,6 +263,10 @@ class LocalHome implements Home {
 
   get notes(): readonly string[] {
     return this.#notes;
+  }
+
+  get isResumed(): boolean {
+    return this.#mode === "resume";
   }
 
   get pendingBytes(): number {

@@ -29,6 +29,8 @@ export interface HomeOptions {
   /** Errors of earlier runs are tried again. `run` always does; `resume` only when asked. */
   readonly retryFailed: boolean;
   readonly takeOver: boolean;
+  /** A `resume` whose list was not read to its end before may list a folder, a pattern or a prefix again; else it is refused. */
+  readonly listAgain: boolean;
 }
 
 /** What of a batch of items is in the journal already. */
@@ -42,6 +44,8 @@ export interface Home {
   readonly dir: string;
   /** What the opener should tell the user: journal cut, older task set aside. */
   readonly notes: readonly string[];
+  /** The list is the run's before, item by item: its indexes are. */
+  readonly isResumed: boolean;
   /**
    * The list as this run has to read it: the source itself where it can be read again; else a source that copies what
    * it reads to inputs.jsonl, or on `resume` that copy. The caller closes it, and the source given.

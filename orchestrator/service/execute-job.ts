@@ -144,6 +144,8 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
       fresh: options.fresh,
       retryFailed: options.retryFailed,
       takeOver: options.takeOver,
+      // Below a prefix, parts and the copy of the list know items by their place in it.
+      listAgain: output === null,
     }));
   try {
     // Refused by its first Task Manager, a task that cannot work leaves nothing behind. A home that is there already
@@ -260,7 +262,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
     home,
     pool,
     runDir,
-    quarantined: options.mode === "resume" ? await lastQuarantine(home.dir, prepared.runId) : null,
+    quarantined: home.isResumed ? await lastQuarantine(home.dir, prepared.runId) : null,
     observer: {
       stepped(event, nowMs, commands) {
         events.stepped(event, nowMs, commands);
@@ -456,6 +458,9 @@ function summaryOf(
 ): Summary {
   const { read, succeeded, failed, reused, copied, retried } = end.counts;
   const makespanMs = Math.round(atMs - startedMs);
+  const elapsedMs = atMs - readyMs;
+  // What is paid for is only there while it is: between invocations a Task Manager is a place that waits for one.
+  const meanTaskManagers = cost === null ? gatherer.meanTaskManagers() : (cost.billedSeconds * 1000) / Math.max(1, elapsedMs);
   return {
     runId,
     state: stateOf(end),
@@ -471,8 +476,8 @@ function summaryOf(
     times: { prepareMs: Math.round(readyMs - startedMs), runMs: end.makespanMs, finishMs: Math.max(0, makespanMs - Math.round(readyMs - startedMs) - end.makespanMs) },
     ...whereTheTimeWent({
       stages: gatherer.stageTimes(),
-      lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * gatherer.meanTaskManagers()])),
-      elapsedMs: atMs - readyMs,
+      lanes: Object.fromEntries(Object.entries(stageLanes).map(([stage, lanes]) => [stage, lanes * meanTaskManagers])),
+      elapsedMs,
       cpuMs: gatherer.cpuMs,
       cores: job.backend.kind === "lambda" ? null : availableParallelism(),
       machineShare,

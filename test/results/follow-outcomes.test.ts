@@ -8,7 +8,7 @@ import { temporaryFolder } from "../support/function-task.ts";
 
 async function open(dir: string, size: number): Promise<Home> {
   const source = { kind: "list", from: `list-${size}`, size, modifiedMs: 0 } as const;
-  return openHome({ dir, mode: "run", fingerprint: "a".repeat(64), source, fresh: false, retryFailed: true, takeOver: false });
+  return openHome({ dir, mode: "run", fingerprint: "a".repeat(64), source, fresh: false, retryFailed: true, takeOver: false, listAgain: false });
 }
 
 const outcomes = (first: number, end: number): Outcome[] =>

@@ -189,6 +189,54 @@ describe("resume", () => {
   });
 });
 
+describe("a prefix whose listing did not come to its end", () => {
+  const identity = { kind: "folder", from: "s3://b/photos/", size: null, modifiedMs: null } as const;
+
+  function listing(given: readonly SourceItem[]): ItemSource {
+    let taken = 0;
+    return { identity, rereadable: false, read: async (count) => given.slice(taken, (taken += count)), remaining: () => null, close: async () => {} };
+  }
+
+  async function begun(): Promise<string> {
+    const dir = await newHome();
+    const home = await openHome(homeOptions(dir, { source: identity }));
+    const copied = await home.list(listing(list));
+    home.match(0, await copied.read(2));
+    const stored = new Promise<void>((resolve, reject) => {
+      home.onStored(() => resolve());
+      home.onStoreFailed((_, error) => reject(error));
+    });
+    home.append(0, [{ index: 0, input: "a", output: 1, attempts: 1 }, { index: 1, input: "b", error: { code: "DOWNLOAD_RESET", stage: "download", message: "" }, attempts: 1 }]);
+    await stored;
+    await copied.close();
+    await home.close();
+    return dir;
+  }
+
+  test("is listed anew by resume, which keeps what is done wherever it stands now, and tries errors again", async () => {
+    const dir = await begun();
+    const resumed = await openHome(homeOptions(dir, { mode: "resume", source: identity, listAgain: true }));
+    expect(resumed.notes.join()).toMatch(/s3:\/\/b\/photos\/ is listed anew/);
+    expect(resumed.isResumed).toBe(false);
+    const now = [{ input: "new" }, ...list];
+    const again = await resumed.list(listing(now));
+    expect(resumed.match(0, await again.read(now.length))).toMatchObject({ done: [1, 2], failedDone: 0 });
+    expect(await again.read(1)).toEqual([]);
+    await again.close();
+    resumed.inputEnded();
+    await resumed.finish({ complete: false });
+    await resumed.close();
+
+    const third = await openHome(homeOptions(dir, { mode: "resume", source: identity, listAgain: true }));
+    expect(third).toMatchObject({ notes: [], isResumed: true });
+    await third.close();
+  });
+
+  test("is refused where its order counts", async () => {
+    await expect(openHome(homeOptions(await begun(), { mode: "resume", source: identity }))).rejects.toMatchObject({ code: "LIST_CUT" });
+  });
+});
+
 describe("another task", () => {
   test("reuses nothing, sets the journal aside, and takes it up again when it returns", async () => {
     const dir = await newHome();

@@ -21,7 +21,7 @@ const appender = `
   import { writeSync } from "node:fs";
   import { openHome } from "./orchestrator/results/home.ts";
   const [dir, items, ahead] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
-  const home = await openHome({ dir, mode: "run", fingerprint: "aaaaaaaa11111111", source: { kind: "text", from: "/list.txt", size: 1, modifiedMs: 1 }, fresh: false, retryFailed: false, takeOver: false });
+  const home = await openHome({ dir, mode: "run", fingerprint: "aaaaaaaa11111111", source: { kind: "text", from: "/list.txt", size: 1, modifiedMs: 1 }, fresh: false, retryFailed: false, takeOver: false, listAgain: false });
   let batch = 0;
   const next = () => {
     const first = batch * items;

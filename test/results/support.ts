@@ -26,6 +26,7 @@ export function homeOptions(dir: string, options: Partial<HomeOptions> = {}): Ho
     fresh: false,
     retryFailed: false,
     takeOver: false,
+    listAgain: false,
     ...options,
   };
 }

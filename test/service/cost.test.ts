@@ -76,6 +76,11 @@ describe("a job on a backend that costs money", () => {
     expect(summaryText(result.summary)).toContain("What it cost\n  $0.00034, $0.0034 per 1,000 items\n");
   });
 
+  test("counts as there what is paid for: Task Managers that wait for an invocation have no lanes", async () => {
+    const { run } = await start({ billedMs: 1 });
+    expect((await run({})).summary.stages.function?.lanes).toBe(1);
+  });
+
   test("has the user's own prices where the job gives them", async () => {
     const { run, folder } = await start();
     const prices = path.join(folder, "prices.json");
