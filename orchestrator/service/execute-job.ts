@@ -253,6 +253,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   const memory = createMemoryGatherer();
   const hosts = createHostsInTrouble();
   let stored = 0;
+  let turnedAway = 0;
   const readyMs = performance.now();
   const machine = createMachineMeter();
 
@@ -267,6 +268,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       stepped(event, nowMs, commands) {
         events.stepped(event, nowMs, commands);
         timeline.stepped(event, nowMs, commands);
+        if (event.kind === "launch-ended" && event.reason === "throttled") turnedAway += 1;
       },
       stages: (stages) => gatherer.stages(stages),
       load: (id, load) => gatherer.load(id, load),
@@ -307,7 +309,10 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       readyMs,
       atMs,
       machineShare,
-      notes: [...options.withoutEffect, ...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service)],
+      notes: [
+        ...options.withoutEffect, ...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service),
+        ...crowdedNotes(job, { turnedAway, billedSeconds: billed?.billedSeconds ?? 0, elapsedMs: atMs - readyMs }),
+      ],
       cost: billed,
       hosts: hosts.list(),
       memoryShort: memory.short(memorySettingsOf(job)),
@@ -494,6 +499,19 @@ function summaryOf(
 
 function memorySettingsOf({ backend, task, resources: { maxRamPerWorkerMb } }: ResolvedJob): MemorySettings {
   return { backend: backend.kind, task: task.kind, maxRamPerWorkerMb };
+}
+
+/** Where the account, the function or its region takes fewer, nothing of the job's own shows why it is slow. */
+function crowdedNotes({ backend, taskManagers }: ResolvedJob, { turnedAway, billedSeconds, elapsedMs }: Crowd): readonly string[] {
+  if (backend.kind !== "lambda" || turnedAway === 0) return [];
+  const mean = ((billedSeconds * 1000) / Math.max(1, elapsedMs)).toFixed(1);
+  return [`Lambda does not take as many invocations at once as taskManagers (${taskManagers}) asks for: ${mean} ran on average. \`splitrun deploy --dry-run\` shows the account's limit in the region; Service Quotas (Lambda, Concurrent executions) raises it.`];
+}
+
+interface Crowd {
+  readonly turnedAway: number;
+  readonly billedSeconds: number;
+  readonly elapsedMs: number;
 }
 
 function warmNotes(service: Service): readonly string[] {

@@ -18,5 +18,6 @@ describe("where Lambda takes fewer at once than a job may have", () => {
     expect(lines.every(({ output, attempts }, index) => output === index + 1 && attempts === 1)).toBe(true);
     // With splits for forty there would be about one an item.
     expect(result.summary.cost?.invocations).toBeLessThan(150);
+    expect(result.summary.notes.join()).toMatch(/Lambda does not take as many invocations at once as taskManagers \(40\) asks for: \d+\.\d ran on average\. .*Service Quotas/);
   });
 });
