@@ -11,7 +11,7 @@ function copied(plan: Partial<SchedulerPlan> = {}): Started {
   scheduler.step(ended(2, 2, 1, 2), 50);
   scheduler.step(heartbeat(1, 1), 900);
   const commands = scheduler.waitUntil(1100);
-  expect(only("assign", commands)).toEqual([{ kind: "assign", id: 2, assignment: 3, items: [0, 1], notAfterMs: null, reversed: false }]);
+  expect(only("assign", commands)).toEqual([{ kind: "assign", id: 2, assignment: 3, items: [0, 1], notAfterMs: null, reversed: false, copy: true }]);
   expect(scheduler.counts).toMatchObject({ copied: 1, running: 1 });
   return scheduler;
 }
