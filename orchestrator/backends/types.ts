@@ -133,10 +133,13 @@ export interface Backend {
 export class LaunchError extends Error {
   /** `throttled`: later, fewer. `refused`: not at all, as things are. */
   readonly reason: "throttled" | "refused";
+  /** As many as the backend takes at once are there already. */
+  readonly crowded: boolean;
 
-  constructor(message: string, options: { readonly reason: "throttled" | "refused"; readonly cause?: unknown }) {
+  constructor(message: string, options: { readonly reason: "throttled" | "refused"; readonly crowded?: boolean; readonly cause?: unknown }) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "LaunchError";
     this.reason = options.reason;
+    this.crowded = options.crowded ?? false;
   }
 }

@@ -10,7 +10,8 @@ export type SurroundingsMessage = Extract<TaskManagerMessage, { kind: "hosts" | 
 /** What a run hears from its pool. */
 export interface PoolListener {
   joined(id: TaskManagerId, able: { readonly name: string; readonly room: number; readonly lanes: number }): void;
-  launchEnded(id: TaskManagerId, reason: "throttled" | "refused" | "died", message: string): void;
+  /** `crowded`: its backend takes no more at once than are there. */
+  launchEnded(id: TaskManagerId, reason: "throttled" | "refused" | "died", message: string, crowded: boolean): void;
   message(id: TaskManagerId, message: ItemMessage): void;
   /** `ranOut`: of memory. */
   lost(id: TaskManagerId, cause: LossCause, ranOut: boolean): void;

@@ -48,6 +48,10 @@ export interface RunObserver {
   paced(host: string, itemsPerSecond: number | null): void;
   /** A Task Manager ended for lack of memory. */
   ranOutOfMemory(): void;
+  /** The backend takes no more Task Managers at once than are there. */
+  crowded(): void;
+  /** One could not be had, or was lost: why. */
+  taskManagerFailed(message: string): void;
   log(level: "debug" | "info" | "warn" | "error", message: string): void;
 }
 
@@ -434,8 +438,10 @@ export function startRun(options: RunOptions): Run {
       observer.joined(id);
       step({ kind: "task-manager-joined", id, room, lanes });
     },
-    launchEnded(id, reason, message) {
+    launchEnded(id, reason, message, crowded) {
       if (finished) return;
+      if (crowded) observer.crowded();
+      else observer.taskManagerFailed(message);
       observer.log("warn", message);
       step({ kind: "launch-ended", id, reason, message });
     },
@@ -445,6 +451,7 @@ export function startRun(options: RunOptions): Run {
       left(id);
       if (finished) return;
       if (ranOut) observer.ranOutOfMemory();
+      if (cause.turnedAway !== true) observer.taskManagerFailed(cause.message);
       observer.log("warn", cause.message);
       step({ kind: "task-manager-lost", id, cause });
     },

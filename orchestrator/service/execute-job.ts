@@ -15,6 +15,7 @@ import { createMachineMeter } from "../observe/machine.ts";
 import { createHostsInTrouble } from "../observe/hosts-in-trouble.ts";
 import { createMemoryGatherer, type MemorySettings } from "../observe/memory-short.ts";
 import { count, createProgressMeter, type Progress } from "../observe/progress.ts";
+import { createStalls, type Stalls } from "../observe/stalls.ts";
 import { Timeline } from "../observe/report/timeline.ts";
 import { reportFile, writeReport } from "../observe/report/write-report.ts";
 import { openRunLog } from "../observe/run-log.ts";
@@ -253,7 +254,8 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   const memory = createMemoryGatherer();
   const hosts = createHostsInTrouble();
   let stored = 0;
-  let turnedAway = 0;
+  const stalls = createStalls(() => performance.now());
+  let crowded = false;
   const readyMs = performance.now();
   const machine = createMachineMeter();
 
@@ -268,7 +270,6 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       stepped(event, nowMs, commands) {
         events.stepped(event, nowMs, commands);
         timeline.stepped(event, nowMs, commands);
-        if (event.kind === "launch-ended" && event.reason === "throttled") turnedAway += 1;
       },
       stages: (stages) => gatherer.stages(stages),
       load: (id, load) => gatherer.load(id, load),
@@ -280,8 +281,11 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       },
       paced: (host, itemsPerSecond) => hosts.paced(host, itemsPerSecond),
       ranOutOfMemory: () => memory.ended(),
+      crowded: () => void (crowded = true),
+      taskManagerFailed: (message) => stalls.failed(message),
       stored(outcomes) {
         stored += outcomes.length;
+        stalls.stored();
         outputPlace?.stored(outcomes.length);
         gatherer.outcomes(outcomes);
         for (const { input, attempts } of outcomes) cost.stored(input, attempts);
@@ -294,8 +298,12 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
   outputPlace?.onFailed((message) => run.stop("output", "drain", message));
   cost.watch(run, pool);
   const stopProgress = reportProgress(run, () => ({ stored, costUsd: cost.usd }), options);
+  const stopLooking = tellStalls(stalls, options);
   try {
-    const ended = await run.ended.finally(stopProgress);
+    const ended = await run.ended.finally(() => {
+      stopLooking();
+      stopProgress();
+    });
     await home.finish({ complete: ended.state === "completed" });
     const { output, unwritable } = await writeOutput(job, home);
     const seen = unwritable === null ? ended : { ...ended, state: "stopped" as const, reason: "disk" as const, message: unwritable };
@@ -311,7 +319,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       machineShare,
       notes: [
         ...options.withoutEffect, ...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service),
-        ...crowdedNotes(job, { turnedAway, billedSeconds: billed?.billedSeconds ?? 0, elapsedMs: atMs - readyMs }),
+        ...crowdedNotes(job, { crowded, billedSeconds: billed?.billedSeconds ?? 0, elapsedMs: atMs - readyMs }),
       ],
       cost: billed,
       hosts: hosts.list(),
@@ -413,6 +421,14 @@ function reportProgress(run: Run, sofar: () => { readonly stored: number; readon
   };
 }
 
+function tellStalls(stalls: Stalls, { onNote }: ExecuteOptions): () => void {
+  const timer = setInterval(() => {
+    const text = stalls.look();
+    if (text !== null) onNote?.(text);
+  }, progressEveryMs);
+  return () => clearInterval(timer);
+}
+
 /** What counts is in the journal, and a full disk must not hide how the run ended. */
 function unwrittenFile(file: string): (error: unknown) => string {
   return (error) => `${file} could not be written: ${reasonOf(error)}.`;
@@ -502,14 +518,14 @@ function memorySettingsOf({ backend, task, resources: { maxRamPerWorkerMb } }: R
 }
 
 /** Where the account, the function or its region takes fewer, nothing of the job's own shows why it is slow. */
-function crowdedNotes({ backend, taskManagers }: ResolvedJob, { turnedAway, billedSeconds, elapsedMs }: Crowd): readonly string[] {
-  if (backend.kind !== "lambda" || turnedAway === 0) return [];
+function crowdedNotes({ backend, taskManagers }: ResolvedJob, { crowded, billedSeconds, elapsedMs }: Crowd): readonly string[] {
+  if (backend.kind !== "lambda" || !crowded) return [];
   const mean = ((billedSeconds * 1000) / Math.max(1, elapsedMs)).toFixed(1);
   return [`Lambda does not take as many invocations at once as taskManagers (${taskManagers}) asks for: ${mean} ran on average. \`splitrun deploy --dry-run\` shows the account's limit in the region; Service Quotas (Lambda, Concurrent executions) raises it.`];
 }
 
 interface Crowd {
-  readonly turnedAway: number;
+  readonly crowded: boolean;
   readonly billedSeconds: number;
   readonly elapsedMs: number;
 }

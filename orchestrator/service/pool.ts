@@ -240,7 +240,7 @@ export function createPool({ taskManagersMax, keptMs, metering }: PoolOptions): 
       (error: unknown) => {
         run.launching.delete(id);
         divideSoon();
-        if (!(error instanceof NotWantedError)) run.listener?.launchEnded(id, launchFailure(error), messageOf(error));
+        if (!(error instanceof NotWantedError)) run.listener?.launchEnded(id, launchFailure(error), messageOf(error), error instanceof LaunchError && error.crowded);
       },
     );
   }

@@ -77,7 +77,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
   };
   const slots = new Map<LaunchedTaskManager, Slot>();
   const pull = settings.pull === null ? null : await (await import("./pull.ts")).openPull(settings.pull, parts, process.env);
-  const crowded = () => new LaunchError(`Lambda takes ${gate.max} invocations at once now, and there are ${slots.size} Task Managers`, { reason: "throttled" });
+  const crowded = () => new LaunchError(`Lambda takes ${gate.max} invocations at once now, and there are ${slots.size} Task Managers`, { reason: "throttled", crowded: true });
   const stopKeepingWarm = settings.keepWarm === null ? null : keepWarm({ target, invoker, meter, ...settings.keepWarm, busy: () => gate.inFlight });
 
   return {
