@@ -319,7 +319,7 @@ async function runInHome(prepared: Prepared): Promise<RunResult> {
       machineShare,
       notes: [
         ...options.withoutEffect, ...home.notes, ...(outputPlace?.notes ?? []), ...notes, ...warmNotes(prepared.service),
-        ...crowdedNotes(job, { crowded, billedSeconds: billed?.billedSeconds ?? 0, elapsedMs: atMs - readyMs }),
+        ...emptyNotes(job, end), ...crowdedNotes(job, { crowded, billedSeconds: billed?.billedSeconds ?? 0, elapsedMs: atMs - readyMs }),
       ],
       cost: billed,
       hosts: hosts.list(),
@@ -534,6 +534,12 @@ function warmNotes(service: Service): readonly string[] {
   const kept = service.keptWarm();
   if (kept === null) return [];
   return [`Keeping environments warm (backend.keepWarm) has cost ${usdText(kept.usd)} so far, beside what this run cost: ${count(kept.invocations)} invocations.`];
+}
+
+/** A prefix or a folder that is misspelt has no items. */
+function emptyNotes({ input: { from } }: ResolvedJob, { state, counts }: RunEnd): readonly string[] {
+  if (state !== "completed" || counts.read > 0 || typeof from !== "string" || from === "-") return [];
+  return [`Nothing is listed at ${from}.`];
 }
 
 interface Gathered extends Pick<Summary, "output" | "notes" | "hosts" | "memoryShort"> {

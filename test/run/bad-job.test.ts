@@ -129,7 +129,11 @@ describe("homes", () => {
     const folder = await folderWith({ "task.mjs": "export default (x) => x;", "list.txt": "" });
     const end = await splitrun(["run", "--json", "--input", "list.txt", "--output", "out", ...functionJob()], { cwd: folder });
     expect(end.code, end.stderr).toBe(0);
-    expect(JSON.parse(end.stdout)).toMatchObject({ state: "succeeded", counts: { items: 0, succeeded: 0, failed: 0 } });
+    expect(JSON.parse(end.stdout)).toMatchObject({
+      state: "succeeded", counts: { items: 0, succeeded: 0, failed: 0 }, notes: [`Nothing is listed at ${path.join(folder, "list.txt")}.`],
+    });
+    const person = await splitrun(["run", "--input", "list.txt", "--output", "again", ...functionJob()], { cwd: folder });
+    expect(person.stderr).toContain("Nothing is listed at");
   });
 
   test("everything in a home is for its owner alone", async () => {
