@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
-import { cp, mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { cp, mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -97,6 +97,8 @@ export function partSizes(files: readonly PackageFile[]): readonly PartSize[] {
 }
 
 async function writeZip(files: readonly PackageFile[], file: string): Promise<void> {
+  // Open before anything can fail: a stream that opens it by itself may do so after what is half was removed.
+  const handle = await open(file, "wx", 0o600);
   const zip = new ZipFile();
   // Zips have local times: midnight here is the same bytes everywhere.
   const options = { mtime: new Date(1990, 0, 1), mode, forceDosTimestamp: true, compressionLevel };
@@ -108,7 +110,7 @@ async function writeZip(files: readonly PackageFile[], file: string): Promise<vo
   const content = zip.outputStream as Readable;
   // A file that cannot be read ends the zip's stream only if it is told so.
   zip.on("error", (error: Error) => content.destroy(error));
-  await pipeline(content, createWriteStream(file, { mode: 0o600, flags: "wx" }));
+  await pipeline(content, handle.createWriteStream());
 }
 
 function refuseUnzipped(files: readonly PackageFile[], bytes: number): void {

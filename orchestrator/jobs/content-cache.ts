@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
-import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { chmod, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -160,6 +160,8 @@ function isFull(cause: unknown): cause is Error {
 async function copyHashed(from: string, to: string): Promise<Written> {
   const hash = createHash("sha256");
   let bytes = 0;
+  // Open before anything can fail: a stream that opens it by itself may do so after what is half was removed.
+  const handle = await open(to, "wx", 0o600);
   await pipeline(
     createReadStream(from, { highWaterMark: 1 << 20 }),
     async function* (chunks: AsyncIterable<Buffer>) {
@@ -169,7 +171,7 @@ async function copyHashed(from: string, to: string): Promise<Written> {
         yield chunk;
       }
     },
-    createWriteStream(to, { flags: "wx", mode: 0o600 }),
+    handle.createWriteStream(),
   );
   return { sha256: hash.digest("hex"), bytes };
 }
