@@ -4,7 +4,7 @@ import type {
 } from "../../../task-manager/protocol.ts";
 import { protocolVersion } from "../../../task-manager/protocol.ts";
 import { SplitrunError } from "../../errors.ts";
-import { countOf, indexesOf, rangesFromSorted } from "../../scheduler/ranges.ts";
+import { indexesOf, rangesFromSorted } from "../../scheduler/ranges.ts";
 import { sendArtifacts } from "../send-artifacts.ts";
 import type { ExitInfo, LaunchSpec } from "../types.ts";
 import { LaunchError } from "../types.ts";
@@ -12,7 +12,7 @@ import { artifactsOf } from "./artifacts.ts";
 import { silentSocketMs } from "./client.ts";
 import type { InvocationEnd, InvocationTarget } from "./invoke.ts";
 import type { PullEnd } from "./pull.ts";
-import { KeptGrants, SlotEnd } from "./slot-end.ts";
+import { HeldAssignments, KeptGrants, SlotEnd } from "./slot-end.ts";
 import {
   heartbeatsMissedMax, lost, lostBy, noteOf, patienceMs, roundOfRefusal, silentMsMin, startMs, unexpected, withWayOut,
   type Round, type Slot, type SlotParts,
@@ -26,7 +26,6 @@ const causeMs = 3_000;
 const invocationMsMax = 900_000;
 
 type Configure = Extract<OrchestratorMessage, { kind: "configure" }>;
-type Assign = Extract<OrchestratorMessage, { kind: "assign" }>;
 type Sent = Extract<OrchestratorMessage, { kind: "assign" | "reclaim" | "cancel" | "stop" }>;
 type PullRequest = Extract<LambdaRequest, { kind: "pull" }>;
 type State = Omit<Extract<TaskManagerMessage, { kind: "heartbeat" }>, "kind">;
@@ -66,7 +65,7 @@ class PullSlot implements Slot {
   readonly #parts: PullSlotParts;
   readonly #abort = new AbortController();
   readonly #grants = new KeptGrants();
-  readonly #held = new Map<number, { total: number; ended: number }>();
+  readonly #held = new HeldAssignments();
   /** By assignment, what the invocation that is there was given and has not told the end of. */
   readonly #sent = new Map<number, Set<number>>();
   /** For the next invocation. */
@@ -109,7 +108,7 @@ class PullSlot implements Slot {
       case "grant":
         return this.#grant(message);
       case "assign":
-        this.#hold(message);
+        this.#held.add(message);
         this.#pass(message);
         return this.#start();
       case "reclaim":
@@ -123,12 +122,6 @@ class PullSlot implements Slot {
       case "artifact":
         return undefined;
     }
-  }
-
-  #hold({ assignment, inputs }: Assign): void {
-    const held = this.#held.get(assignment);
-    if (held === undefined) this.#held.set(assignment, { total: inputs.length, ended: 0 });
-    else held.total += inputs.length;
   }
 
   /** To the invocation that is there, else to the next. */
@@ -361,7 +354,7 @@ class PullSlot implements Slot {
       case "idle":
         this.#rssMb = line.rssMb;
         // What waits for the next invocation is held, too.
-        return this.#end.say({ ...line, kind: this.#held.size === 0 ? line.kind : "heartbeat", held: this.#heldNow(), cpuMs: this.#cpuMs + line.cpuMs });
+        return this.#end.say({ ...line, kind: this.#held.size === 0 ? line.kind : "heartbeat", held: this.#held.now(), cpuMs: this.#cpuMs + line.cpuMs });
       case "hello":
       case "invocation-began":
       case "invocation-ended":
@@ -384,24 +377,16 @@ class PullSlot implements Slot {
   /** About items: only of what it was given. */
   #hear(message: Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" }>): void {
     const { assignment } = message;
-    const held = this.#held.get(assignment);
-    if (held === undefined) return;
-    if (message.kind === "items") held.ended += this.#ended(assignment, [...message.results, ...message.errors].map(({ index }) => index));
-    if (message.kind === "returned") {
-      this.#ended(assignment, [...indexesOf(message.items)]);
-      held.ended += countOf(message.items);
-    }
-    if (held.ended >= held.total) {
-      this.#held.delete(assignment);
-      this.#sent.delete(assignment);
-    }
+    if (!this.#held.hear(message)) return;
+    if (message.kind === "items") this.#ended(assignment, [...message.results, ...message.errors].map(({ index }) => index));
+    if (message.kind === "returned") this.#ended(assignment, indexesOf(message.items));
+    if (!this.#held.has(assignment)) this.#sent.delete(assignment);
     this.#end.say(message);
   }
 
-  #ended(assignment: number, indexes: readonly number[]): number {
+  #ended(assignment: number, indexes: Iterable<number>): void {
     const sent = this.#sent.get(assignment);
     for (const index of indexes) sent?.delete(index);
-    return indexes.length;
   }
 
   /** While no invocation can speak for itself: there is none, it starts, or waits for its turn. */
@@ -416,11 +401,7 @@ class PullSlot implements Slot {
   }
 
   #state(): State {
-    return { held: this.#heldNow(), rssMb: this.#rssMb, cpuMs: this.#cpuMs, queues: {} };
-  }
-
-  #heldNow(): State["held"] {
-    return [...this.#held].map(([assignment, { ended }]) => ({ assignment, ended }));
+    return { held: this.#held.now(), rssMb: this.#rssMb, cpuMs: this.#cpuMs, queues: {} };
   }
 
   #leave(info: ExitInfo): void {

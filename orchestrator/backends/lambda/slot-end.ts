@@ -1,5 +1,6 @@
 import type { Channel, HostGrant, OrchestratorMessage, TaskManagerMessage } from "../../../task-manager/protocol.ts";
 import { protocolVersion } from "../../../task-manager/protocol.ts";
+import { countOf } from "../../scheduler/ranges.ts";
 import type { ExitInfo } from "../types.ts";
 
 const grantsMax = 4_096;
@@ -87,5 +88,52 @@ export class KeptGrants {
 
   all(): HostGrant[] {
     return this.of(this.#grants.keys());
+  }
+}
+
+type Heartbeat = Extract<TaskManagerMessage, { kind: "heartbeat" }>;
+
+/** What a slot was assigned and has not told the end of, over all its invocations. */
+export class HeldAssignments {
+  readonly #held = new Map<number, { total: number; ended: number }>();
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  has(assignment: number): boolean {
+    return this.#held.has(assignment);
+  }
+
+  /** An assignment may come in pieces. */
+  add({ assignment, inputs }: Extract<OrchestratorMessage, { kind: "assign" }>): void {
+    const held = this.#held.get(assignment);
+    if (held === undefined) this.#held.set(assignment, { total: inputs.length, ended: 0 });
+    else held.total += inputs.length;
+  }
+
+  delete(assignment: number): void {
+    this.#held.delete(assignment);
+  }
+
+  /** Is it about what is held? An assignment that has ended is not any more. */
+  hear(message: Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" }>): boolean {
+    const held = this.#held.get(message.assignment);
+    if (held === undefined) return false;
+    if (message.kind === "items") held.ended += message.results.length + message.errors.length;
+    if (message.kind === "returned") held.ended += countOf(message.items);
+    if (held.ended >= held.total) this.#held.delete(message.assignment);
+    return true;
+  }
+
+  /** Items that have not ended; 0 where it is not held. */
+  missing(assignment: number): number {
+    const held = this.#held.get(assignment);
+    return held === undefined ? 0 : held.total - held.ended;
+  }
+
+  /** As heartbeats tell it. */
+  now(): Heartbeat["held"] {
+    return [...this.#held].map(([assignment, { ended }]) => ({ assignment, ended }));
   }
 }

@@ -5,14 +5,14 @@ import type {
 import { begunItemsMax, hostOf, protocolVersion } from "../../../task-manager/protocol.ts";
 import { SplitrunError } from "../../errors.ts";
 import type { LambdaSpec } from "../../jobs/types.ts";
-import { countOf, indexesOf } from "../../scheduler/ranges.ts";
+import { indexesOf } from "../../scheduler/ranges.ts";
 import { LaunchError, type ExitInfo, type LaunchedTaskManager, type LaunchSpec } from "../types.ts";
 import type { ArtifactSource } from "./artifacts.ts";
 import type { LambdaFailure } from "./client.ts";
 import type { Gate } from "./gate.ts";
 import type { InvocationEnd, InvocationTarget, Invoker } from "./invoke.ts";
 import { silentSocketMs } from "./client.ts";
-import { KeptGrants, SlotEnd } from "./slot-end.ts";
+import { HeldAssignments, KeptGrants, SlotEnd } from "./slot-end.ts";
 import type { UsageMeter } from "./usage-meter.ts";
 
 /** Lambda takes 6 MB; beside the inputs there are the task, artifacts and grants. */
@@ -61,11 +61,6 @@ export type Exchange =
   | { readonly kind: "done" }
   | { readonly kind: "lost"; readonly exit: ExitInfo; readonly outOfMemory: boolean; readonly byFunction: boolean };
 
-interface Held {
-  total: number;
-  ended: number;
-}
-
 /**
  * A Task Manager that is no process: a place for one invocation at a time. What it is assigned goes out in a request,
  * and what the function says of it comes back as if it had been here all the time.
@@ -84,7 +79,7 @@ class InvocationSlot implements Slot {
   /** Aborted: what has not been sent off is not to be. */
   readonly #noMore = new AbortController();
   readonly #grants = new KeptGrants();
-  readonly #held = new Map<number, Held>();
+  readonly #held = new HeldAssignments();
   readonly #needed = new Set<string>();
   #queue: Assign[] = [];
   #configure: Configure | undefined;
@@ -142,9 +137,7 @@ class InvocationSlot implements Slot {
   }
 
   #assign(message: Assign): void {
-    const held = this.#held.get(message.assignment);
-    if (held === undefined) this.#held.set(message.assignment, { total: message.inputs.length, ended: 0 });
-    else held.total += message.inputs.length;
+    this.#held.add(message);
     this.#queue.push(message);
     if (this.#working) return;
     this.#working = true;
@@ -317,9 +310,8 @@ class InvocationSlot implements Slot {
   }
 
   #isMissing(assignment: number): boolean {
-    const held = this.#held.get(assignment);
     const queued = this.#queue.reduce((sum, each) => sum + (each.assignment === assignment ? each.inputs.length : 0), 0);
-    return held !== undefined && held.total - held.ended > queued;
+    return this.#held.missing(assignment) > queued;
   }
 
   async #request(configure: Configure, kind: TaskRequest["kind"], assigns: readonly Assign[], buffered: boolean): Promise<TaskRequest> {
@@ -370,7 +362,7 @@ class InvocationSlot implements Slot {
         return this.#end.say(line);
       case "heartbeat":
         this.#rssMb = line.rssMb;
-        if (kind === "work") this.#end.say({ ...line, held: this.#heldNow(), cpuMs: this.#cpuMs + line.cpuMs });
+        if (kind === "work") this.#end.say({ ...line, held: this.#held.now(), cpuMs: this.#cpuMs + line.cpuMs });
         return;
       case "invocation-ended":
         this.#cpuMs += line.cpuMs;
@@ -390,12 +382,7 @@ class InvocationSlot implements Slot {
 
   /** About items: only of what it was given. */
   #pass(message: Extract<TaskManagerMessage, { kind: "begun" | "items" | "returned" }>): void {
-    const held = this.#held.get(message.assignment);
-    if (held === undefined) return;
-    if (message.kind === "items") held.ended += message.results.length + message.errors.length;
-    if (message.kind === "returned") held.ended += countOf(message.items);
-    if (held.ended >= held.total) this.#held.delete(message.assignment);
-    this.#end.say(message);
+    if (this.#held.hear(message)) this.#end.say(message);
   }
 
   #sayAllBegun(assigns: readonly Assign[]): void {
@@ -414,11 +401,7 @@ class InvocationSlot implements Slot {
   }
 
   #state(): Omit<Heartbeat, "kind"> {
-    return { held: this.#heldNow(), rssMb: this.#rssMb, cpuMs: this.#cpuMs, queues: {} };
-  }
-
-  #heldNow(): Heartbeat["held"] {
-    return [...this.#held].map(([assignment, { ended }]) => ({ assignment, ended }));
+    return { held: this.#held.now(), rssMb: this.#rssMb, cpuMs: this.#cpuMs, queues: {} };
   }
 
   #log(level: "info" | "warn", message: string): void {
