@@ -1,4 +1,5 @@
 import type { Channel, OrchestratorMessage, TaskManagerMessage } from "../../task-manager/protocol.ts";
+import type { S3Requests as StorageRequests } from "../../task-manager/s3-client.ts";
 import type { LambdaReport } from "./lambda/report.ts";
 
 /** How a Task Manager's process or thread of life ended. */
@@ -81,20 +82,14 @@ export interface UsageInFlight {
   readonly region: string;
 }
 
+export type { StorageRequests };
+
 export interface ReportsAsked {
   readonly requestIds: readonly string[];
   /** Epoch ms: nothing is older. */
   readonly fromMs: number;
   /** Epoch ms: no longer worth waiting. */
   readonly untilMs: number;
-}
-
-/** By what S3 takes for them. */
-export interface StorageRequests {
-  /** GET and HEAD. */
-  readonly reads: number;
-  /** PUT, POST and LIST. */
-  readonly writes: number;
 }
 
 /** What a backend that costs money says of it. */

@@ -1,4 +1,4 @@
-import { readFile, readdir, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Command } from "commander";
 import { SplitrunError } from "../errors.ts";
@@ -8,6 +8,7 @@ import { reportFile, writeReport } from "../observe/report/write-report.ts";
 import type { Summary } from "../observe/summary.ts";
 import { count } from "../observe/progress.ts";
 import { replay } from "../scheduler/replay.ts";
+import { runsOf } from "../service/prepare-job.ts";
 import { isInS3 } from "./in-s3.ts";
 
 const more = `
@@ -70,8 +71,7 @@ async function runDirOf(place: string): Promise<string> {
     throw new SplitrunError(`${place} has results, but not what a report is made of: that is in the home of the machine that ran the job; name that directory`, { code: "REPORT_UNREADABLE", field: "home", value: place });
   }
   const dir = path.resolve(place);
-  const runs = (await readdir(path.join(dir, "runs")).catch(() => [])).sort();
-  const last = runs.at(-1);
+  const last = (await runsOf(dir)).at(-1);
   if (last !== undefined) return path.join(dir, "runs", last);
   if (await isDirectory(dir)) return dir;
   throw new SplitrunError(`${dir} is no directory; name the output directory of a run, or a directory of <home>/runs/`, { code: "REPORT_UNREADABLE", field: "home", value: place });

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { RuntimeRequest, StepReport } from "../service/runtime.ts";
+import { collect } from "./job-flags.ts";
 
 export interface RuntimeNameFlags {
   readonly name?: string;
@@ -111,10 +112,6 @@ function wholeNumber(text: string): number {
   const value = Number(text);
   if (text.trim() === "" || !Number.isInteger(value)) throw new InvalidArgumentError(`${text} is no whole number.`);
   return value;
-}
-
-function collect(text: string, earlier: readonly string[]): readonly string[] {
-  return [...earlier, text];
 }
 
 function pairs(text: string, earlier: Readonly<Record<string, string>>): Readonly<Record<string, string>> {

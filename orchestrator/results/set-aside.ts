@@ -30,7 +30,7 @@ export async function setHomeAside(dir: string): Promise<string | null> {
 
 async function newFolder(dir: string): Promise<string> {
   for (let tries = 0; ; tries++) {
-    const folder = join(dir, `set-aside-${timestamp()}${tries === 0 ? "" : `-${tries}`}`);
+    const folder = join(dir, asideName(tries));
     try {
       await mkdir(folder, { mode: 0o700 });
       return folder;
@@ -38,6 +38,11 @@ async function newFolder(dir: string): Promise<string> {
       if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
     }
   }
+}
+
+/** `set-aside-20261121T130501Z`, and others where it is taken. */
+export function asideName(tries: number): string {
+  return `set-aside-${timestamp()}${tries === 0 ? "" : `-${tries}`}`;
 }
 
 /** `20261121T130501Z`. */

@@ -5,6 +5,7 @@ import { assignmentBytesMax, hostOf } from "../../task-manager/protocol.ts";
 import type { ItemSource, SourceItem } from "../inputs/types.ts";
 import { storeError } from "../results/journal.ts";
 import type { Home, Outcome } from "../results/types.ts";
+import { hostBackOffFirstMs, hostBackOffMs } from "../scheduler/hosts.ts";
 import { intersection, pushRange, rangesFromSorted } from "../scheduler/ranges.ts";
 import { createScheduler } from "../scheduler/scheduler.ts";
 import type {
@@ -26,9 +27,6 @@ const readItemsMax = 8192;
 /** Reading waits while this much is held or on its way to the disk. */
 const heldBytesMax = 64_000_000;
 const unstoredItemsMax = 262_144;
-/** A host that gave no time is left alone for this long, twice as long each time, up to the maximum. */
-const hostBackOffMs = 1_000;
-const hostBackOffMaxMs = 5_000;
 
 export const quarantineFile = "quarantine.json";
 
@@ -421,8 +419,8 @@ export function startRun(options: RunOptions): Run {
     const nowMs = elapsedMs();
     const failing = hostFailures.get(host) ?? { rounds: 0, untilMs: 0 };
     if (nowMs >= failing.untilMs) failing.rounds += 1;
-    const waitMs = retryAfterMs ?? Math.min(hostBackOffMaxMs, hostBackOffMs * 2 ** (failing.rounds - 1));
-    failing.untilMs = Math.max(failing.untilMs, nowMs + Math.max(waitMs, hostBackOffMs / 10));
+    const waitMs = retryAfterMs ?? hostBackOffMs(failing.rounds - 1);
+    failing.untilMs = Math.max(failing.untilMs, nowMs + Math.max(waitMs, hostBackOffFirstMs / 10));
     hostFailures.set(host, failing);
     step({ kind: "host-blocked", host, untilMs: failing.untilMs });
   }

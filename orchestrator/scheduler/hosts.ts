@@ -8,9 +8,13 @@ const paceEveryMs = 100;
 const paceKeptMs = 250;
 /** As long as it may take until a Task Manager asks for more. */
 const passesKeptMs = 10_000;
-/** Before another probe where the host gave no time itself. */
-const probeAgainFirstMs = 1_000;
-const probeAgainMaxMs = 5_000;
+/** How long a host that gave no time itself is left alone: twice as long each time, up to a maximum. */
+export const hostBackOffFirstMs = 1_000;
+const hostBackOffMaxMs = 5_000;
+
+export function hostBackOffMs(failuresBefore: number): number {
+  return Math.min(hostBackOffMaxMs, hostBackOffFirstMs * 2 ** failuresBefore);
+}
 
 /** How many items may go: `tokens` not used yet, `passes` let through and not handed out yet. */
 interface Pace {
@@ -220,7 +224,7 @@ export class Hosts {
   }
 
   #blockAfterProbe(number: HostNumber, host: BusyHost, nowMs: number): void {
-    const waitMs = Math.min(probeAgainMaxMs, probeAgainFirstMs * 2 ** Math.min(host.failedProbes, 10));
+    const waitMs = hostBackOffMs(host.failedProbes);
     host.failedProbes += 1;
     this.block(number, nowMs + waitMs, nowMs);
   }

@@ -4,7 +4,7 @@ import type { FunctionArtifacts } from "./artifacts.ts";
 import type { Ready } from "./resident.ts";
 import type { LambdaResponse } from "./response.ts";
 
-export type PullRequest = Extract<LambdaRequest, { kind: "pull" }>;
+type PullRequest = Extract<LambdaRequest, { kind: "pull" }>;
 type Dialed = Channel<LambdaLine, OrchestratorMessage>;
 type ArtifactChunk = Extract<OrchestratorMessage, { kind: "artifact" }>;
 

@@ -1,4 +1,3 @@
-import { appendFile } from "node:fs/promises";
 import type {
   Channel, HostGrant, LambdaLine, LambdaMessage, LambdaRequest, OrchestratorMessage, TaskManagerMessage,
 } from "../../../task-manager/protocol.ts";
@@ -7,14 +6,13 @@ import { SplitrunError } from "../../errors.ts";
 import { indexesOf, rangesFromSorted } from "../../scheduler/ranges.ts";
 import { sendArtifacts } from "../send-artifacts.ts";
 import type { ExitInfo, LaunchSpec } from "../types.ts";
-import { LaunchError } from "../types.ts";
 import { artifactsOf } from "./artifacts.ts";
 import { silentSocketMs } from "./client.ts";
 import type { InvocationEnd, InvocationTarget } from "./invoke.ts";
 import type { PullEnd } from "./pull.ts";
 import { HeldAssignments, KeptGrants, SlotEnd } from "./slot-end.ts";
 import {
-  heartbeatsMissedMax, lost, lostBy, noteOf, patienceMs, roundOfRefusal, silentMsMin, startMs, unexpected, withWayOut,
+  heartbeatsMissedMax, lost, lostBy, note, outOfPatience, patienceMs, roundOfRefusal, silentMsMin, startMs, unexpected,
   type Round, type Slot, type SlotParts,
 } from "./slot.ts";
 
@@ -186,7 +184,7 @@ class PullSlot implements Slot {
       const round = await this.#invoke(configure).catch(unexpected);
       if (round.kind !== "not-now") return round;
       if (performance.now() - sinceMs < patienceMs(kind, round.failure)) continue;
-      return lost({ message: round.failure.message, refusal: new LaunchError(withWayOut(round.failure), { reason: "throttled" }) });
+      return outOfPatience(round.failure);
     }
   }
 
@@ -415,7 +413,6 @@ class PullSlot implements Slot {
 
   #note(target: InvocationTarget, end: InvocationEnd, { began }: Session): void {
     if (this.#logPath === null || end.kind === "refused") return;
-    // A full disk is the journal's to report.
-    void appendFile(this.#logPath, noteOf(target, end, began), { mode: 0o600 }).catch(() => undefined);
+    note(this.#logPath, target, end, began);
   }
 }

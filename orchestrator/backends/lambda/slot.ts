@@ -236,7 +236,7 @@ class InvocationSlot implements Slot {
         return round;
       }
       if (performance.now() - sinceMs < patienceMs(kind, round.failure)) continue;
-      return lost({ message: round.failure.message, refusal: new LaunchError(withWayOut(round.failure), { reason: "throttled" }) });
+      return outOfPatience(round.failure);
     }
   }
 
@@ -422,17 +422,17 @@ class InvocationSlot implements Slot {
     // Warm ones take turns: a line for each change among them would be one an invocation.
     if (end.kind === "answered" && this.#isNoted && began?.cold !== true) return;
     this.#isNoted = true;
-    // A full disk is the journal's to report.
-    void appendFile(this.#logPath, noteOf(target, end, began), { mode: 0o600 }).catch(() => undefined);
+    note(this.#logPath, target, end, began);
   }
 }
 
 /** Where in Lambda's log to look, as a line, and the end of that log where something went wrong. */
-export function noteOf(target: InvocationTarget, end: InvocationEnd, began: Began | null): string {
+export function note(logPath: string, target: InvocationTarget, end: Exclude<InvocationEnd, { kind: "refused" }>, began: Began | null): void {
   const where = `${new Date().toISOString()} ${target.functionName} request ${end.requestId ?? "unknown"}${began === null ? "" : ` in ${began.environment}${began.cold ? " (cold start)" : ""}`}`;
   const what = end.kind === "answered" ? "answered" : end.failure.message;
   const tail = end.kind === "failed" && end.log !== null ? `\n${end.log.trimEnd()}` : "";
-  return `${where}: ${what}${tail}\n`;
+  // A full disk is the journal's to report.
+  void appendFile(logPath, `${where}: ${what}${tail}\n`, { mode: 0o600 }).catch(() => undefined);
 }
 
 export type Round = Exchange | { readonly kind: "needs" } | { readonly kind: "not-now"; readonly failure: LambdaFailure };
@@ -544,6 +544,10 @@ export function withWayOut({ message, wayOut }: LambdaFailure): string {
 export function patienceMs(kind: LambdaRequest["kind"], { code }: LambdaFailure): number {
   if (kind === "work") return workPatienceMs;
   return code === "LAMBDA_UNREACHABLE" ? networkPatienceMs : launchPatienceMs;
+}
+
+export function outOfPatience(failure: LambdaFailure): Exchange {
+  return lost({ message: failure.message, refusal: new LaunchError(withWayOut(failure), { reason: "throttled" }) });
 }
 
 function beginWithinMsOf({ beginWithinMs, assigns, kind }: TaskRequest): number {

@@ -74,9 +74,10 @@ function bottleneckText(summary: Summary | null, { workingMs, idleMs }: Timeline
   return `${what} at work for ${share === null ? "most" : `${Math.round(share * 100)} %`} of the time, and held the others up. To go faster: ${bottleneck.knob}.`;
 }
 
-function tailText({ idleInTailMs, workingPeak, last }: TimelineReport): string {
+function tailText(timeline: TimelineReport): string {
+  const { idleInTailMs, last } = timeline;
   const who = last === null ? "" : ` The last to end was Task Manager ${last.name}: ${items(last.items)} in ${duration(last.toMs - last.fromMs)}.`;
-  return `When work ran out, Task Managers stood idle for ${duration(idleInTailMs)}, all together: had all ended at once, it would have been about ${duration(idleInTailMs / Math.max(1, workingPeak))} less.${who}`;
+  return `When work ran out, Task Managers stood idle for ${duration(idleInTailMs)}, all together: had all ended at once, it would have been about ${duration(each(idleInTailMs, timeline))} less.${who}`;
 }
 
 function startText({ startingMs, slowestStartMs, taskManagers }: TimelineReport): string {

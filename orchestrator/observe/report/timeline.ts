@@ -45,9 +45,8 @@ export interface TimelineReport {
   readonly assignments: number;
   readonly copies: number;
   readonly copyMs: number;
-  readonly reclaims: number;
   /** The assignment that ended last. */
-  readonly last: { readonly name: string; readonly assignment: AssignmentId; readonly items: number; readonly fromMs: number; readonly toMs: number } | null;
+  readonly last: { readonly name: string; readonly items: number; readonly fromMs: number; readonly toMs: number } | null;
   readonly losses: readonly Tally[];
   readonly launchEnds: readonly (Tally & { readonly reason: string })[];
   readonly returned: readonly { readonly cause: string; readonly items: number }[];
@@ -119,7 +118,6 @@ export class Timeline {
   #assignments = 0;
   #copies = 0;
   #copyMs = 0;
-  #reclaims = 0;
   #hostBlocks = 0;
   #last: TimelineReport["last"] = null;
   readonly #losses = new Map<string, { count: number; readonly example: string }>();
@@ -159,7 +157,6 @@ export class Timeline {
       assignments: this.#assignments,
       copies: this.#copies,
       copyMs: this.#copyMs,
-      reclaims: this.#reclaims,
       last: this.#last,
       losses: byCount([...this.#losses.values()]),
       launchEnds: byCount([...this.#launchEnds.values()]),
@@ -283,9 +280,6 @@ export class Timeline {
         return;
       case "assign":
         return this.#assigned(command);
-      case "reclaim":
-        this.#reclaims += 1;
-        return;
       case "cancel": {
         const life = this.#lives.get(command.id);
         const open = life?.open.get(command.assignment);
@@ -362,7 +356,7 @@ export class Timeline {
     if (open.copy) this.#copyMs += toMs - fromMs;
     const lost = how === "lost" && open.left > 0;
     if (lost) this.#lostWorkMs += toMs - fromMs;
-    if (how === "ended" && toMs >= (this.#last?.toMs ?? 0)) this.#last = { name: nameOf(life.id), assignment, items: open.items, fromMs, toMs };
+    if (how === "ended" && toMs >= (this.#last?.toMs ?? 0)) this.#last = { name: nameOf(life.id), items: open.items, fromMs, toMs };
     this.#keeper.bar({ row: life.row, fromS: fromMs / 1000, toS: toMs / 1000, items: open.items, assignment, count: 1, copy: open.copy, lost, job: 0 });
   }
 

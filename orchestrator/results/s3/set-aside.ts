@@ -1,3 +1,4 @@
+import { asideName } from "../set-aside.ts";
 import { firstOfPart, outputNames } from "./names.ts";
 import type { OutputObjects } from "./objects.ts";
 
@@ -31,9 +32,8 @@ async function ownNames(objects: OutputObjects): Promise<readonly string[]> {
 
 /** `set-aside-20261121T130501Z/`, where nothing is. */
 async function newFolder(objects: OutputObjects): Promise<string> {
-  const stamp = new Date().toISOString().replace(/[-:]|\.\d+/g, "");
   for (let tries = 0; ; tries++) {
-    const folder = `set-aside-${stamp}${tries === 0 ? "" : `-${tries}`}/`;
+    const folder = `${asideName(tries)}/`;
     const { done } = await objects.list(folder).next();
     if (done === true) return folder;
   }
