@@ -46,7 +46,7 @@ ${picture.barsDropped > 0 && html`<p class="note">${picture.barsDropped} assignm
     jobs,
     rates: null,
   });
-  return page({ title, body, style: ganttStyle + style, script: ganttScript, data });
+  return page({ title, body, style: ganttStyle + style, script: { text: ganttScript, data } });
 }
 
 const style = `

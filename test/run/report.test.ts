@@ -146,4 +146,16 @@ describe.skipIf(browserMissing !== null)(`the report in a browser${browserMissin
       await page.close();
     }
   });
+
+  test("has nothing to complain of either where nothing was assigned, as of a run that found everything done", async () => {
+    const folder = await temporaryFolder(onTestFinished);
+    const first = await ran(folder, good);
+    expect((await splitrun(["resume", "out"], { cwd: folder })).code).toBe(0);
+    const [again = ""] = (await readdir(path.join(first.home, "runs"))).filter((run) => run !== path.basename(first.runDir));
+    const { page, complaints } = await openFile(browser, path.join(first.home, "runs", again, "report.html"));
+    expect(await page.evaluate<string>("document.body.innerText")).toContain("300 of them from earlier runs");
+    expect(await page.evaluate<number>("document.scripts.length")).toBe(0);
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
 });

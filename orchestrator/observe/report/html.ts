@@ -30,14 +30,13 @@ export interface Page {
   readonly title: string;
   readonly body: Html;
   readonly style: string;
-  readonly script: string;
-  /** What the script draws; JSON. */
-  readonly data: unknown;
+  /** `data` is what it draws, JSON; null: there is nothing to draw. */
+  readonly script: { readonly text: string; readonly data: unknown } | null;
 }
 
 /** One file that takes nothing from elsewhere; by its policy only our own script runs. */
-export function page({ title, body, style, script, data }: Page): string {
-  const policy = `default-src 'none'; script-src '${hashOf(script)}'; style-src '${hashOf(style)}'; base-uri 'none'; form-action 'none'`;
+export function page({ title, body, style, script }: Page): string {
+  const policy = `default-src 'none'; script-src ${script === null ? "'none'" : `'${hashOf(script.text)}'`}; style-src '${hashOf(style)}'; base-uri 'none'; form-action 'none'`;
   const head = html`<!doctype html>
 <html lang="en">
 <head>
@@ -50,8 +49,8 @@ export function page({ title, body, style, script, data }: Page): string {
 </head>
 <body>
 ${body}
-<script type="application/json" id="data">${new Html(JSON.stringify(data).replace(/</g, "\\u003c"))}</script>
-<script>${new Html(script)}</script>
+${script !== null && html`<script type="application/json" id="data">${new Html(JSON.stringify(script.data).replace(/</g, "\\u003c"))}</script>
+<script>${new Html(script.text)}</script>`}
 </body>
 </html>
 `;

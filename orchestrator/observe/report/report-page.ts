@@ -39,7 +39,8 @@ ${summary?.cost !== undefined && costSection(summary.cost)}
 ${hostsSection(summary?.hosts)}
 ${filesSection(summary)}
 </main>`;
-  return page({ title: `${name}: ${stateText(summary, timeline)}`, body, style: ganttStyle + reportStyle, script: ganttScript, data: pictureData(timeline) });
+  const script = timeline.assignments === 0 ? null : { text: ganttScript, data: pictureData(timeline) };
+  return page({ title: `${name}: ${stateText(summary, timeline)}`, body, style: ganttStyle + reportStyle, script });
 }
 
 // ---- what came out ----
