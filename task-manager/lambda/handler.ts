@@ -76,7 +76,7 @@ export function createLambdaHandler(): LambdaHandler {
       versions: { splitrun: __SPLITRUN_VERSION__, node: process.version },
     });
     const request = parsed(event);
-    const leaving = request === null ? (await refuse(response, event), null) : await serve(request, context, response);
+    const leaving = request === null ? (await refuse(response, event), null) : await serve(request, context, response, cpuBefore);
     const { user, system } = process.cpuUsage(cpuBefore);
     endedAtMs = Date.now();
     const text = await response.end({
@@ -93,7 +93,7 @@ export function createLambdaHandler(): LambdaHandler {
   }
 
   /** Null: it stays; else the exit code that it leaves with. */
-  async function serve(request: LambdaRequest, context: LambdaContext, response: LambdaResponse): Promise<number | null> {
+  async function serve(request: LambdaRequest, context: LambdaContext, response: LambdaResponse, cpuBefore: NodeJS.CpuUsage): Promise<number | null> {
     if (request.kind === "ping") {
       await delay(request.holdMs);
       return null;
@@ -104,7 +104,7 @@ export function createLambdaHandler(): LambdaHandler {
       const { serveDialed } = await import("./pull.ts");
       return serveDialed({ request, response, artifacts, drainAtMs: performance.now() + beginWithinMs, prepare: (voice, bring) => prepare(request, voice, bring) });
     }
-    const beats = setInterval(() => void response.write(heartbeatOf(process.cpuUsage())), request.configure.heartbeatMs);
+    const beats = setInterval(() => void response.write(heartbeatOf(process.cpuUsage(cpuBefore))), request.configure.heartbeatMs);
     let ready: Ready | null;
     try {
       ready = await prepare(request, response, null);
@@ -113,7 +113,7 @@ export function createLambdaHandler(): LambdaHandler {
     }
     if (ready === null) return null;
     await response.write(ready.configured);
-    return request.kind === "warm" ? null : work(request, ready.resident, boundsOf(request, context), response);
+    return request.kind === "warm" ? null : work(request, ready.resident, boundsOf(request, context), response, cpuBefore);
   }
 
   /** The Task Manager with this task; null: there is none, and the voice has said why. */
@@ -168,9 +168,8 @@ function isBuffered(event: unknown): boolean {
 }
 
 /** Works until all that was assigned is reported or returned. Null: it stays; else the exit code that it leaves with. */
-async function work(request: WorkRequest, resident: Resident, bounds: Bounds, response: LambdaResponse): Promise<number | null> {
+async function work(request: WorkRequest, resident: Resident, bounds: Bounds, response: LambdaResponse, cpuBefore: NodeJS.CpuUsage): Promise<number | null> {
   const { buffered, assigns } = request;
-  const cpuBefore = process.cpuUsage();
   const bytesMax = buffered === null ? streamedBytesMax : buffered.spill === null ? buffered.bytesMax : Infinity;
   let isFull = false;
   const leaving = await new Promise<number | null>((resolve) => {
