@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { InvokeCommand } from "@aws-sdk/client-lambda";
 import type { LambdaClient } from "@aws-sdk/client-lambda";
+import * as z from "zod/mini";
 import { classify, functionFailure, lambdaError } from "../orchestrator/backends/lambda/client.ts";
 import { parseReport } from "../orchestrator/backends/lambda/report.ts";
 import { SplitrunError } from "../orchestrator/errors.ts";
@@ -30,7 +31,7 @@ export interface Ping {
 }
 
 /** The first line of every answer; of an older or newer function, too. */
-const began = invocationBegan.pick({ kind: true, protocol: true, environment: true, cold: true, initMs: true, memoryMb: true, functionVersion: true, versions: true });
+const began = z.pick(invocationBegan, { kind: true, protocol: true, environment: true, cold: true, initMs: true, memoryMb: true, functionVersion: true, versions: true });
 
 /** A function that has just been made or changed may need a moment. */
 const readyMsMax = 60_000;

@@ -2,7 +2,7 @@
  * The messages between orchestrator and Task Manager: newline-delimited JSON, tagged by `kind`. The same
  * over every carrier. The only file that both sides share.
  */
-import * as z from "zod";
+import * as z from "zod/mini";
 
 /** Raised whenever a message changes its meaning; a Task Manager of another version is refused. */
 export const protocolVersion = 2;
@@ -44,9 +44,12 @@ function isEndOfHost(code: number): boolean {
   return code === 47 /* / */ || code === 63 /* ? */ || code === 35 /* # */;
 }
 
-const index = z.number().int().nonnegative();
+const index = z.int().check(z.nonnegative());
+const count = z.int().check(z.positive());
+const nonnegative = z.number().check(z.nonnegative());
+const positive = z.number().check(z.positive());
 const ranges = z.array(index);
-const json = z.unknown() as z.ZodType<JsonValue>;
+const json = z.unknown() as z.ZodMiniType<JsonValue>;
 
 /** Where an item failed. `run`: outside the pipeline (its Task Manager was lost, its host blocked). */
 export const stages = ["download", "preprocess", "infer", "postprocess", "function", "run"] as const;
@@ -67,18 +70,18 @@ export type ItemErrorCode = (typeof itemErrorCodes)[number];
 
 // ---- the task, complete: defaults and presets were resolved by the orchestrator ----
 
-const artifact = z.object({ sha256: z.string().regex(/^[0-9a-f]{64}$/), bytes: index, name: z.string() });
+const artifact = z.object({ sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/)), bytes: index, name: z.string() });
 /** A file that travels, named by its content. */
 export type Artifact = z.infer<typeof artifact>;
 
 const downloadSpec = z.object({
   /** Downloads at once in one Task Manager. */
-  concurrency: z.number().int().positive(),
+  concurrency: count,
   /** The whole download, redirects included. */
-  timeoutMs: z.number().positive(),
+  timeoutMs: positive,
   /** Longest time without a byte. */
-  idleTimeoutMs: z.number().positive(),
-  maxBytes: z.number().int().positive(),
+  idleTimeoutMs: positive,
+  maxBytes: count,
   redirectsMax: index,
   /** Request headers, values complete. Never logged. */
   headers: z.record(z.string(), z.string()),
@@ -89,7 +92,7 @@ const downloadSpec = z.object({
   s3: z.object({
     requesterPays: z.boolean(),
     /** null: wherever the environment overrides the endpoint. */
-    forcePathStyle: z.boolean().nullable(),
+    forcePathStyle: z.nullable(z.boolean()),
   }),
 });
 export type DownloadSpec = z.infer<typeof downloadSpec>;
@@ -97,15 +100,15 @@ export type S3Settings = DownloadSpec["s3"];
 
 const preprocessSpec = z.object({
   /** Decoding threads in one Task Manager. */
-  concurrency: z.number().int().positive(),
-  maxPixels: z.number().int().positive(),
+  concurrency: count,
+  maxPixels: count,
   /**
    * Size the image is brought to before the crop. `shorter-side`: the shorter side gets `width`, the longer one
    * follows, truncated as torchvision does; `cover`/`contain` (pads with zeros)/`fill` as CSS's object-fit.
    */
   resize: z.object({
-    width: z.number().int().positive(),
-    height: z.number().int().positive(),
+    width: count,
+    height: count,
     fit: z.enum(["shorter-side", "cover", "contain", "fill"]),
     /**
      * `pillow-bilinear`: Pillow's antialiased triangle filter in its 8-bit fixed point. `align-corners`: exact
@@ -114,7 +117,7 @@ const preprocessSpec = z.object({
     kernel: z.enum(["pillow-bilinear", "align-corners", "nearest", "linear", "cubic", "mitchell", "lanczos2", "lanczos3"]),
   }),
   /** Centre crop after the resize, offset rounded half to even as torchvision does; null: none. */
-  crop: z.object({ width: z.number().int().positive(), height: z.number().int().positive() }).nullable(),
+  crop: z.nullable(z.object({ width: count, height: count })),
   colorOrder: z.enum(["rgb", "bgr", "gray"]),
   layout: z.enum(["nchw", "nhwc"]),
   dtype: z.enum(["float32", "uint8", "float16"]),
@@ -126,14 +129,14 @@ const preprocessSpec = z.object({
 export type PreprocessSpec = z.infer<typeof preprocessSpec>;
 
 const inferSpec = z.object({
-  batch: z.number().int().positive(),
+  batch: count,
   /** Inference sessions in one Task Manager, each on a thread of its own. */
-  sessions: z.number().int().positive(),
-  intraOpThreads: z.number().int().positive(),
-  interOpThreads: z.number().int().positive(),
+  sessions: count,
+  intraOpThreads: count,
+  interOpThreads: count,
   /** A part-full batch leaves after this long even when more is upstream. */
-  batchWaitMs: z.number().nonnegative(),
-  executionProviders: z.array(z.string()).min(1),
+  batchWaitMs: nonnegative,
+  executionProviders: z.array(z.string()).check(z.minLength(1)),
 });
 export type InferSpec = z.infer<typeof inferSpec>;
 
@@ -141,8 +144,8 @@ const postprocessSpec = z.object({
   /** `off-sample`: softmax, `{prob, label}` of the original; `none`: `{values}` in the output's shape. */
   activation: z.enum(["softmax", "sigmoid", "none", "off-sample"]),
   /** One name a class, or null: the class index is the label. */
-  labels: z.array(z.string()).nullable(),
-  topK: z.number().int().positive(),
+  labels: z.nullable(z.array(z.string())),
+  topK: count,
 });
 export type PostprocessSpec = z.infer<typeof postprocessSpec>;
 
@@ -161,9 +164,9 @@ const functionTask = z.object({
   /** An ES module, bundled; its default export is `async (item, context) => value`. */
   module: artifact,
   /** Calls of the function at once on one thread. */
-  concurrency: z.number().int().positive(),
+  concurrency: count,
   /** Threads in one Task Manager. */
-  threads: z.number().int().positive(),
+  threads: count,
 });
 export type FunctionTask = z.infer<typeof functionTask>;
 
@@ -181,13 +184,13 @@ export type UserFunction = (item: JsonValue, context: FunctionContext) => unknow
 export const taskSpec = z.discriminatedUnion("kind", [inferenceTask, functionTask]);
 export type TaskSpec = z.infer<typeof taskSpec>;
 
-const percent = z.number().min(0).max(100);
+const percent = z.number().check(z.minimum(0), z.maximum(100));
 const faultSpec = z.object({
   /** Of the items: ended as a retryable error without being worked on. */
   exceptionPercent: percent,
   /** Of the items: held up for a time up to `delayMaxMs` before they are begun. */
   delayPercent: percent,
-  delayMaxMs: z.number().nonnegative(),
+  delayMaxMs: nonnegative,
   /** Of the items: their Task Manager ends at once, as if killed, when it begins them. */
   killPercent: percent,
   /** Of the items: their Task Manager neither works nor says anything from there on. */
@@ -253,11 +256,11 @@ const hostReport = z.object({
   waiting: index,
   inFlight: index,
   /** The longest time that it asked to be left alone from now on; absent: none. */
-  retryAfterMs: z.number().nonnegative().optional(),
+  retryAfterMs: z.optional(nonnegative),
 });
 export type HostReport = z.infer<typeof hostReport>;
 
-const width = z.number().positive().max(1);
+const width = z.number().check(z.positive(), z.maximum(1));
 
 const tensorShape = z.object({ name: z.string(), type: z.string(), shape: z.array(z.union([z.number(), z.string()])) });
 export type TensorShape = z.infer<typeof tensorShape>;
@@ -277,9 +280,9 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("configured"),
     /** Assignments that it holds at once: one running, the others prefetched. */
-    room: z.number().int().positive(),
+    room: count,
     /** Items in flight at once: fewer than that do not keep it busy. */
-    lanes: z.number().int().positive(),
+    lanes: count,
     /** Items that each stage works on at once. */
     stageLanes: z.record(z.string(), z.number()),
     inputs: z.array(tensorShape),
@@ -288,7 +291,7 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
   /** The task cannot run here: `field` of the job, and the way out in `message`. */
   z.object({ kind: z.literal("refused"), code: z.string(), field: z.string(), message: z.string() }),
   /** About to be preprocessed or given to the user's function; sent before any native or user code sees them. */
-  z.object({ kind: z.literal("begun"), assignment: index, items: z.array(index).max(begunItemsMax) }),
+  z.object({ kind: z.literal("begun"), assignment: index, items: z.array(index).check(z.maxLength(begunItemsMax)) }),
   z.object({
     kind: z.literal("items"),
     assignment: index,
@@ -303,19 +306,19 @@ export const taskManagerMessage = z.discriminatedUnion("kind", [
     items: ranges,
     cause: z.enum(returnCauses),
     /** The host of HOST_BUSY, as `hostOf` names it, and how long it asked to be left alone. */
-    host: z.string().optional(),
-    retryAfterMs: z.number().nonnegative().optional(),
+    host: z.optional(z.string()),
+    retryAfterMs: z.optional(nonnegative),
   }),
   /** Items on their way that are much larger than others (Content-Length), as [index, bytes]; told once an item. */
   z.object({
     kind: z.literal("sized"),
     assignment: index,
-    bytes: z.array(z.tuple([index, z.number().nonnegative()])),
+    bytes: z.array(z.tuple([index, nonnegative])),
     /** Of all sizes that this Task Manager has seen. */
-    meanBytes: z.number().positive(),
+    meanBytes: positive,
   }),
   /** Hosts that more is wanted of than they are granted, that have a grant, or that are in trouble. */
-  z.object({ kind: z.literal("hosts"), hosts: z.array(hostReport).max(hostReportsMax) }),
+  z.object({ kind: z.literal("hosts"), hosts: z.array(hostReport).check(z.maxLength(hostReportsMax)) }),
   z.object({ kind: z.literal("heartbeat"), ...state }),
   /** Nothing left to do. */
   z.object({ kind: z.literal("idle"), ...state }),
@@ -338,17 +341,17 @@ export type TaskManagerMessage = z.infer<typeof taskManagerMessage>;
 const configure = z.object({
   kind: z.literal("configure"),
   task: taskSpec,
-  reportMs: z.number().positive(),
-  heartbeatMs: z.number().positive(),
+  reportMs: positive,
+  heartbeatMs: positive,
   /** From begun to ended; past it the item is an error and the process is replaced. */
-  itemTimeoutMs: z.number().positive(),
+  itemTimeoutMs: positive,
   profile: z.enum(["off", "cpu", "memory"]),
   /** null: none are made. */
-  faults: faultSpec.nullable(),
+  faults: z.nullable(faultSpec),
   /** Resident memory that it should stay below; null: what its machine or control group leaves it. */
-  memoryLimitMb: z.number().positive().nullable(),
+  memoryLimitMb: z.nullable(positive),
   /** What it begins with, where one before it ran out of memory; absent: all. */
-  width: width.optional(),
+  width: z.optional(width),
 });
 
 const assign = z.object({
@@ -358,26 +361,26 @@ const assign = z.object({
   /** One for each index of `items`, in order. */
   inputs: z.array(json),
   /** What is not begun by then, counted from the receipt, is given back with cause DEADLINE; null: no such time. */
-  endWithinMs: z.number().nonnegative().nullable(),
+  endWithinMs: z.nullable(nonnegative),
   /** Worked on from the last item to the first. */
   reversed: z.boolean(),
   /** One item at a time, each announced alone: what ends or hangs the process names itself. Absent: no. */
-  apart: z.boolean().optional(),
+  apart: z.optional(z.boolean()),
   /** Nothing follows it for now, so batches wait for no company. Absent: something may. */
-  last: z.boolean().optional(),
+  last: z.optional(z.boolean()),
   /** Those of `items` that were tried before, or were begun where a Task Manager was lost. Absent: none. */
-  triedBefore: ranges.optional(),
+  triedBefore: z.optional(ranges),
 });
 
 const grant = z.object({
   kind: z.literal("grant"),
   /** null: of any host that has no grant of its own. */
-  host: z.string().nullable(),
+  host: z.nullable(z.string()),
   /** Downloads at once; null: the host's grant is taken back. */
-  concurrency: index.nullable(),
-  requestsPerSecond: z.number().positive().nullable(),
+  concurrency: z.nullable(index),
+  requestsPerSecond: z.nullable(positive),
   /** Nothing is asked of it for that long. */
-  pausedForMs: z.number().nonnegative(),
+  pausedForMs: nonnegative,
 });
 
 export const orchestratorMessage = z.discriminatedUnion("kind", [
@@ -403,22 +406,22 @@ export const dialedMessageBytesMax = 32 * 2 ** 20;
 
 const dialTarget = z.object({
   host: z.string(),
-  port: z.number().int().min(1).max(65_535),
+  port: z.int().check(z.minimum(1), z.maximum(65_535)),
   /** Good for one connection. Never logged. */
   token: z.string(),
   /** SHA-256 of the orchestrator's certificate, hex. */
-  fingerprint: z.string().regex(/^[0-9a-f]{64}$/),
+  fingerprint: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
 });
 /** Where and how a Task Manager dials in. */
 export type DialTarget = z.infer<typeof dialTarget>;
 
 // ---- Lambda's carrier: a request, and a response of messages, each a line ----
 
-const lambdaArtifact = artifact.extend({
+const lambdaArtifact = z.extend(artifact, {
   /** Its content, where it is small. */
-  inline: z.base64().nullable(),
+  inline: z.nullable(z.base64()),
   /** Where it was staged. */
-  s3: z.object({ bucket: z.string(), key: z.string() }).nullable(),
+  s3: z.nullable(z.object({ bucket: z.string(), key: z.string() })),
 });
 export type LambdaArtifact = z.infer<typeof lambdaArtifact>;
 
@@ -435,7 +438,7 @@ const taskRequest = {
 
 export const lambdaRequest = z.discriminatedUnion("kind", [
   /** Answered at once, but for `holdMs`: so long does it keep its environment, so that others answer the next one. */
-  z.object({ protocol: z.number(), kind: z.literal("ping"), holdMs: z.number().nonnegative() }),
+  z.object({ protocol: z.number(), kind: z.literal("ping"), holdMs: nonnegative }),
   z.object({
     ...taskRequest,
     /** `warm`: the task is loaded, and that is all. */
@@ -444,13 +447,13 @@ export const lambdaRequest = z.discriminatedUnion("kind", [
     /** Of one assignment. */
     assigns: z.array(assign),
     /** After this long nothing is begun any more. */
-    beginWithinMs: z.number().nonnegative(),
+    beginWithinMs: nonnegative,
     /** The response is read at its end: no heartbeats, and no more than fits into it. null: it is streamed. */
-    buffered: z.object({
+    buffered: z.nullable(z.object({
       bytesMax: index,
       /** Where a larger response is put; null: what is not begun goes back before it gets there. */
-      spill: z.object({ bucket: z.string(), key: z.string() }).nullable(),
-    }).nullable(),
+      spill: z.nullable(z.object({ bucket: z.string(), key: z.string() })),
+    })),
   }),
   /** Serves over a connection that it opens, until there has been nothing to do for a while, or its time is over. */
   z.object({
@@ -458,9 +461,9 @@ export const lambdaRequest = z.discriminatedUnion("kind", [
     kind: z.literal("pull"),
     dial: dialTarget,
     /** With nothing to do for so long it ends. */
-    idleMs: z.number().positive(),
+    idleMs: positive,
     /** Not null: the response is read at its end. */
-    buffered: z.object({}).nullable(),
+    buffered: z.nullable(z.object({})),
   }),
 ]);
 export type LambdaRequest = z.infer<typeof lambdaRequest>;
@@ -473,7 +476,7 @@ export const invocationBegan = z.object({
   environment: z.string(),
   cold: z.boolean(),
   /** From the start of the process to its handler; null: not a cold start. */
-  initMs: z.number().nullable(),
+  initMs: z.nullable(z.number()),
   memoryMb: z.number(),
   ephemeralMb: z.number(),
   architecture: z.enum(["x86_64", "arm64"]),

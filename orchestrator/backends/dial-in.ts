@@ -5,7 +5,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type RawData, type WebSocket } from "ws";
-import type * as z from "zod";
+import type * as z from "zod/mini";
 import type { Channel, OrchestratorMessage } from "../../task-manager/protocol.ts";
 import { dialedMessageBytesMax } from "../../task-manager/protocol.ts";
 import { makeCertificate } from "./certificate.ts";
@@ -22,7 +22,7 @@ export interface DialInOptions<In> {
   /** 0: a free one. */
   readonly port: number;
   /** What may be said by those who dial in. */
-  readonly schema: z.ZodType<In>;
+  readonly schema: z.ZodMiniType<In>;
 }
 
 /** A place where one Task Manager may dial in once. */
@@ -113,7 +113,7 @@ function hashOf(secret: string): Buffer {
 }
 
 /** A message that breaks the protocol ends the connection. */
-function channelOver<In>(webSocket: WebSocket, schema: z.ZodType<In>): Channel<OrchestratorMessage, In> {
+function channelOver<In>(webSocket: WebSocket, schema: z.ZodMiniType<In>): Channel<OrchestratorMessage, In> {
   const listeners: ((message: In) => void)[] = [];
   webSocket.on("message", (raw) => {
     const message = schema.safeParse(parsed(raw));

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import * as z from "zod";
+import * as z from "zod/mini";
 import type { LambdaRequest, TaskManagerMessage } from "../protocol.ts";
 import { lambdaRequest, protocolVersion } from "../protocol.ts";
 import { createFunctionArtifacts } from "./artifacts.ts";
