@@ -1,7 +1,8 @@
+import { existsSync } from "node:fs";
 import { appendFile, readFile, readdir, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { jsonLines, processesMarked, splitrun, startSplitrun, type StartedCli } from "../support/cli.ts";
+import { jsonLines, processesMarked, splitrun, startSplitrun, stopping } from "../support/cli.ts";
 import { startFaultServer } from "../support/fault-server.ts";
 import { temporaryFolder } from "../support/function-task.ts";
 import { meanColorModel } from "../support/onnx.ts";
@@ -20,6 +21,15 @@ interface Ended {
 }
 
 const slow = `export default async (x) => { await new Promise((r) => setTimeout(r, 20)); return x.toUpperCase(); };`;
+/** The same, at once as soon as there is the file \`hurry\`. */
+const slowUntil = (hurry: string) => `
+  import { existsSync } from "node:fs";
+  export default async (x) => {
+    if (!existsSync(${JSON.stringify(hurry)})) await new Promise((r) => setTimeout(r, 20));
+    return x.toUpperCase();
+  };`;
+/** So many that a run of the slow ones takes minutes. */
+const many = 20_000;
 
 async function folderWith(source: string, list: readonly string[]): Promise<string> {
   const folder = await temporaryFolder(onTestFinished);
@@ -40,17 +50,21 @@ const letters = (count: number, prefix = "item") => Array.from({ length: count }
 const journal = (folder: string) => jsonLines<Line>(path.join(folder, "out", "results.jsonl"));
 
 async function untilStored(folder: string, lines: number): Promise<void> {
-  for (let tries = 0; tries < 600; tries++) {
+  for (;;) {
     const text = await readFile(path.join(folder, "out", "results.jsonl"), "utf8").catch(() => "");
     if (text.split("\n").length > lines) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
-  throw new Error(`${lines} lines were never stored`);
+}
+
+async function hurryFile(): Promise<string> {
+  return path.join(await temporaryFolder(onTestFinished), "hurry");
 }
 
 describe("Ctrl-C", () => {
   test("once ends what is begun, exits with 130 and says how to go on; resume does the rest", async () => {
-    const folder = await folderWith(slow, letters(600));
+    const hurry = await hurryFile();
+    const folder = await folderWith(slowUntil(hurry), letters(many));
     const started = startSplitrun(runArgs, { cwd: folder });
     await untilStored(folder, 20);
     started.child.kill("SIGINT");
@@ -60,34 +74,36 @@ describe("Ctrl-C", () => {
     const cancelled = JSON.parse(end.stdout) as Ended;
     expect(cancelled.state).toBe("cancelled");
     expect(cancelled.counts.succeeded).toBeGreaterThan(19);
-    expect(cancelled.counts.succeeded).toBeLessThan(600);
+    expect(cancelled.counts.succeeded).toBeLessThan(many);
     expect((await journal(folder)).length).toBe(cancelled.counts.succeeded);
 
+    await writeFile(hurry, "");
     const resumed = await splitrun(["resume", "out", "--json"], { cwd: folder });
     expect(resumed.code, resumed.stderr).toBe(0);
-    expect(JSON.parse(resumed.stdout)).toMatchObject({ state: "succeeded", counts: { items: 600, succeeded: 600, reused: cancelled.counts.succeeded } });
-    expect((await journal(folder)).map(({ index }) => index).sort((a, b) => a - b)).toEqual(Array.from({ length: 600 }, (_, n) => n));
+    expect(JSON.parse(resumed.stdout)).toMatchObject({ state: "succeeded", counts: { items: many, succeeded: many, reused: cancelled.counts.succeeded } });
+    expect((await journal(folder)).map(({ index }) => index).sort((a, b) => a - b)).toEqual(Array.from({ length: many }, (_, n) => n));
   });
 
   test("before the list was read to its end is told with the length of the list, about", async () => {
-    const folder = await folderWith(slow, letters(20_000));
+    const folder = await folderWith(slow, letters(many));
     const started = startSplitrun(runArgs, { cwd: folder });
     await untilStored(folder, 20);
     started.child.kill("SIGINT");
     const end = await started.ended;
     const { counts, itemsAre } = JSON.parse(end.stdout) as { counts: { items: number }; itemsAre: string };
     expect(itemsAre).toBe("about");
-    expect(Math.abs(counts.items - 20_000)).toBeLessThan(4000);
+    expect(Math.abs(counts.items - many)).toBeLessThan(4000);
     expect(end.stderr).toMatch(/about [\d,]+ items: .*about [\d,]+ still to do/);
   });
 
   test("twice stops at once, even when the function hangs, and leaves no process", async () => {
-    const folder = await folderWith("export default () => { for (;;); };", letters(10));
+    const begun = path.join(await temporaryFolder(onTestFinished), "begun");
+    const folder = await folderWith(`import { writeFileSync } from "node:fs"; export default () => { writeFileSync(${JSON.stringify(begun)}, ""); for (;;); };`, letters(10));
     const mark = `SPLITRUN_MARK=twice-${process.pid}`;
     const started = startSplitrun(runArgs, { cwd: folder, env: { SPLITRUN_MARK: `twice-${process.pid}` } });
-    await untilLogged(started, folder);
+    await untilExists(begun);
     started.child.kill("SIGINT");
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await started.untilSaid(stopping);
     started.child.kill("SIGINT");
     const end = await started.ended;
     expect(end.code, end.stderr).toBe(130);
@@ -95,12 +111,8 @@ describe("Ctrl-C", () => {
   });
 });
 
-async function untilLogged(started: StartedCli, folder: string): Promise<void> {
-  for (let tries = 0; tries < 400; tries++) {
-    const runs = await readdir(path.join(folder, "out", "runs")).catch(() => []);
-    if (runs.length > 0 && started.child.exitCode === null) return void (await new Promise((resolve) => setTimeout(resolve, 500)));
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
+async function untilExists(file: string): Promise<void> {
+  while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 25));
 }
 
 describe("running again into a home", () => {
@@ -214,14 +226,16 @@ describe("output", () => {
   });
 
   test("a reader that goes away ends the run, which can be resumed", async () => {
-    const folder = await folderWith(slow, letters(400));
+    const hurry = await hurryFile();
+    const folder = await folderWith(slowUntil(hurry), letters(many));
     const started = startSplitrun(["run", "--input", "list.txt", "--output", "print", "--set", "task.kind=function", "--set", "task.module=./task.mjs", "--set", "heartbeat.reportMs=20"], { cwd: folder });
     started.child.stdout?.once("data", () => started.child.stdout?.destroy());
     const end = await started.ended;
     expect(end.code, end.stderr).toBe(130);
     const [home = ""] = await readdir(path.join(folder, ".splitrun"));
+    await writeFile(hurry, "");
     const resumed = await splitrun(["resume", path.join(".splitrun", home), "--json"], { cwd: folder });
-    expect(JSON.parse(resumed.stdout)).toMatchObject({ counts: { items: 400, succeeded: 400 } });
+    expect(JSON.parse(resumed.stdout)).toMatchObject({ counts: { items: many, succeeded: many } });
   });
 
   test("csv in the order of the list, when the job says so", async () => {

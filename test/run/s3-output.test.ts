@@ -4,6 +4,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { CreateBucketCommand, S3Client as SdkClient } from "@aws-sdk/client-s3";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createRandom } from "../support/random.ts";
+import { stopping } from "../support/cli.ts";
+import { doublingBehindGate } from "../support/function-task.ts";
 import { forgetConfiguration, setCredentials } from "../support/s3/client.ts";
 import { OutputPlace, doubled, expectWhole, inOrder, linesOf, namesOf, objectsOf, partsOf, summaryOf, textOf, until, url, type Store } from "../support/s3/output.ts";
 import { radosgwMissing, startRadosgw } from "../support/s3/radosgw.ts";
@@ -86,16 +88,24 @@ describe("a job with its output in S3", () => {
   });
 
   test("has everything that ended there after Ctrl-C; whoever comes second to go on is refused", async () => {
-    const place = await OutputPlace.make(server, { source: slow, items: 600 });
+    const gate = path.join((await OutputPlace.empty(server)).folder, "gate");
+    const place = await OutputPlace.make(server, { source: doublingBehindGate(gate, 400), items: 600 });
     const started = place.start(listFromStdin(place.runArgs(["output.checkpointMs=3600000", "input.format=jsonl"])), {}, Array.from({ length: 600 }, (_, n) => `${n}\n`).join(""));
     await place.untilStored(150);
     started.child.kill("SIGINT");
+    await started.untilSaid(stopping);
+    await writeFile(gate, "");
     const end = await started.ended;
     expect(end.code, end.stderr).toBe(130);
     const { counts } = summaryOf(end);
     await rm(path.join(place.folder, ".splitrun"), { recursive: true });
+    await rm(gate);
     const resumers = await Promise.all([1, 2].map(() => OutputPlace.empty(server)));
-    const ends = await Promise.all(resumers.map((each) => each.cli("resume", url, "--json")));
+    const going = resumers.map((each) => each.cli("resume", url, "--json"));
+    // Whoever goes on cannot come to its end before the other one has come to its own.
+    await Promise.race(going);
+    await writeFile(gate, "");
+    const ends = await Promise.all(going);
     expect(ends.map(({ code }) => code).sort(), ends.map(({ stderr }) => stderr).join("\n")).toEqual([0, 2]);
     for (const each of ends) {
       if (each.code === 0) expect(summaryOf(each).counts).toMatchObject({ items: 600, succeeded: 600, reused: counts.succeeded });

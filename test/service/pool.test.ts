@@ -121,7 +121,7 @@ describe("the pool of a service", () => {
     former.pool.launch(1);
     await until(() => former.joined.length === 1);
     assign(former, 1, [0, 50, 50, 50]);
-    await until(() => former.pids().length === 1);
+    await until(() => former.pids().length > 0);
     // In the middle of an item, and without a word about what it holds.
     former.pool.release(1, "keep");
     former.pool.close();
@@ -130,7 +130,7 @@ describe("the pool of a service", () => {
     await until(() => next.joined.length === 1);
     assign(next, 7, [0, 0], 100);
     await until(() => next.pids().length === 2);
-    expect(next.pids()).toEqual([...former.pids(), ...former.pids()]);
+    expect(new Set(next.pids())).toEqual(new Set(former.pids()));
     for (const message of about(next)) {
       expect(message).toMatchObject({ assignment: 0 });
       if (message.kind === "begun") expect(message.items.every((index) => index >= 100)).toBe(true);

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** The command line as it is built and shipped. */
 export const cliPath = path.resolve(import.meta.dirname, "../../dist/cli.js");
@@ -23,7 +24,12 @@ export interface CliOptions {
 export interface StartedCli {
   readonly child: ChildProcess;
   readonly ended: Promise<CliEnd>;
+  /** Resolves once its standard error has it; an end without it is an error. */
+  untilSaid(text: RegExp): Promise<void>;
 }
+
+/** What a run says when it has heard the first Ctrl-C. */
+export const stopping = /^Stopping: /m;
 
 export function startSplitrun(args: readonly string[], options: CliOptions): StartedCli {
   return startCommand(process.execPath, [cliPath, ...args], options);
@@ -43,7 +49,18 @@ export function startCommand(command: string, args: readonly string[], options: 
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
   const ended = new Promise<CliEnd>((resolve) => child.once("close", (code, signal) => resolve({ code, signal, stdout, stderr })));
-  return { child, ended };
+  return {
+    child,
+    ended,
+    async untilSaid(text) {
+      let over = false;
+      void ended.then(() => (over = true));
+      while (!text.test(stderr)) {
+        if (over) throw new Error(`it ended without ${text}: ${stderr}`);
+        await sleep(10);
+      }
+    },
+  };
 }
 
 export function splitrun(args: readonly string[], options: CliOptions): Promise<CliEnd> {

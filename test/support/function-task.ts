@@ -16,6 +16,20 @@ export async function temporaryFolder(onTestFinished: (clean: () => Promise<void
   return folder;
 }
 
+/**
+ * A module that doubles its number; from the item `heldFrom` on it waits until there is the file `gate`. So a run is in
+ * its middle for as long as a test wants it to be.
+ */
+export function doublingBehindGate(gate: string, heldFrom: number): string {
+  return `
+    import { existsSync } from "node:fs";
+    import { setTimeout as sleep } from "node:timers/promises";
+    export default async (n, { index }) => {
+      do await sleep(2); while (index >= ${heldFrom} && !existsSync(${JSON.stringify(gate)}));
+      return { twice: n * 2 };
+    };`;
+}
+
 /** A function task from its source text, as an artifact in a folder that no Task Manager knows. */
 export async function functionTask(folder: string, source: string, options: Partial<Pick<FunctionTask, "concurrency" | "threads">> = {}): Promise<FunctionTaskFixture> {
   const sha256 = createHash("sha256").update(source).digest("hex");
