@@ -20,14 +20,16 @@ Examples
   After Ctrl-C, a crash or a full disk:
     splitrun resume out
   Once the host is up again, with fewer requests at once:
-    splitrun resume out --retry-failed --set task.download.perHost.concurrency=4`;
+    splitrun resume out --retry-failed --set task.download.perHost.concurrency=4
+  The rest on AWS Lambda, or back on this machine with --set backend=local:
+    splitrun resume out --set backend=lambda`;
 
 export function addResume(program: Command): void {
   program
     .command("resume")
     .summary("go on with a run that was interrupted")
     .description(
-      "Goes on where a run ended, whatever ended it: items with a line in the journal are done, the others are run.\nAnything but the input, the model and what else decides the results may be changed with --set.\nOf an output in S3, a run is gone on with on any machine: without its home here, what S3 holds is fetched first.",
+      "Goes on where a run ended, whatever ended it: items with a line in the journal are done, the others are run.\nAnything but the input, the model and what else decides the results may be changed with --set;\nwith another backend, Task Managers and threads are found anew where it does not say them.\nOf an output in S3, a run is gone on with on any machine: without its home here, what S3 holds is fetched first.",
     )
     .argument("<home>", "output directory of the run, or s3://bucket/prefix/")
     .option("--retry-failed", "also try again the items that ended as errors")
@@ -55,7 +57,8 @@ async function resumeInS3(url: string, flags: ResumeFlags): Promise<void> {
 }
 
 async function resumeIn(dir: string, flags: ResumeFlags, taken: TakenOutput | null): Promise<void> {
-  const resolution = await prepareJob(await recordedJob(dir), { set: flags.set ?? [] }, { cwd: process.cwd(), stdin: process.stdin, offer: null, items: await itemsOfHome(dir) });
+  const set = flags.set ?? [];
+  const resolution = await prepareJob(await recordedJob(dir, set), { set }, { cwd: process.cwd(), stdin: process.stdin, offer: null, items: await itemsOfHome(dir) });
   await executeForCommand(
     resolution,
     { json: flags.json ?? false, quiet: flags.quiet ?? false },

@@ -168,6 +168,9 @@ function jsonOrText(text: string): unknown {
 /** Fields that can be written short, and the field that the short form stands for. */
 const shortForms: Readonly<Record<string, string>> = { input: "from", output: "to", backend: "kind" };
 
+/** Fields whose `kind` says which others there are, and the kind of one that names none. */
+const kinded: Readonly<Record<string, string | undefined>> = { backend: undefined, speculation: "remainder" };
+
 /** `over` on top of `job`: objects field by field, everything else replaced. Notes in `origins` what `over` said. */
 function overlaid(job: unknown, over: unknown, origin: string, origins: Record<string, string>): unknown {
   if (!isPlainObject(job) || !isPlainObject(over)) return job;
@@ -193,13 +196,27 @@ function merged(
     const field = path === "" ? name : `${path}.${name}`;
     const below = entries.get(name);
     if (isPlainObject(value)) {
-      entries.set(name, merged(isPlainObject(below) ? below : {}, value, field, origin, origins));
+      entries.set(name, merged(isPlainObject(below) ? fitting(below, value, field, origins) : {}, value, field, origin, origins));
     } else {
       entries.set(name, value);
       origins[field] = origin;
     }
   }
   return Object.fromEntries(entries);
+}
+
+/** What `below` says for the kind that `over` makes of it: where that is another one, only what the command line has said. */
+function fitting(
+  below: Readonly<Record<string, unknown>>,
+  over: Readonly<Record<string, unknown>>,
+  field: string,
+  origins: Readonly<Record<string, string>>,
+): Readonly<Record<string, unknown>> {
+  if (!Object.hasOwn(kinded, field)) return below;
+  const kind = below["kind"] ?? kinded[field];
+  if (kind === undefined || over["kind"] === undefined || over["kind"] === kind) return below;
+  const isSaid = (name: string) => Object.keys(origins).some((said) => said === `${field}.${name}` || said.startsWith(`${field}.${name}.`));
+  return Object.fromEntries(Object.entries(below).filter(([name]) => isSaid(name)));
 }
 
 function messageOf(cause: unknown): string {

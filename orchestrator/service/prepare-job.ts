@@ -66,7 +66,7 @@ export async function prepareJob(source: unknown, overrides: JobOverrides, prepa
 
 function asOffered(loaded: LoadedJob, { backends, lambda, policy }: Offer): LoadedJob {
   const { job, origins } = loaded;
-  const kind = typeof job.backend === "object" ? job.backend.kind : (job.backend ?? backends[0]);
+  const kind = kindOf(job) ?? backends[0];
   if (!backends.includes(kind)) throw notOffered(kind, backends);
   const backend = typeof job.backend === "object" ? job.backend : kind === "lambda" && lambda !== null ? lambda : kind;
   const said = "the orchestrator";
@@ -98,18 +98,41 @@ async function countByReading(input: InputSpec, options: OpenSourceOptions): Pro
 }
 
 /**
- * The job that a home's last run recorded.
- * @throws SplitrunError HOME_EMPTY
+ * The job that a home's last run recorded, for those who go on with it.
+ * @param set what they say otherwise
+ * @throws SplitrunError HOME_EMPTY; JobInvalidError where `set` makes no backend
  */
-export async function recordedJob(home: string): Promise<unknown> {
+export async function recordedJob(home: string, set: readonly string[]): Promise<Job> {
   for (const name of (await runsOf(home)).toReversed()) {
     const text = await readFile(path.join(home, "runs", name, "job.json"), "utf8").catch(() => null);
-    if (text !== null) return JSON.parse(text) as unknown;
+    if (text !== null) return fitToBackend(JSON.parse(text) as Job, set);
   }
   throw new SplitrunError(`${home} holds no run that could be resumed; start one with \`splitrun run --output ${home} …\``, {
     code: "HOME_EMPTY",
     value: home,
   });
+}
+
+/** What paid off on one backend is no guide for another. */
+async function fitToBackend(recorded: Job, set: readonly string[]): Promise<Job> {
+  const { job } = await loadJob(recorded, { set: set.filter((text) => /^backend[.=]/.test(text)) }, { cwd: process.cwd() });
+  if (kindOf(job) === kindOf(recorded)) return recorded;
+  const { taskManagers: _taskManagers, task, ...rest } = recorded;
+  return { ...rest, task: unarranged(task) };
+}
+
+function unarranged(task: Job["task"]): Job["task"] {
+  if (task.kind === "function") {
+    const { threads: _threads, ...rest } = task;
+    return rest;
+  }
+  const { concurrency: _concurrency, ...preprocess } = task.preprocess ?? {};
+  const { sessions: _sessions, ...infer } = task.infer ?? {};
+  return { ...task, preprocess, infer };
+}
+
+function kindOf({ backend }: Job): BackendName | undefined {
+  return typeof backend === "object" ? backend.kind : backend;
 }
 
 /** Names of a home's runs, the last one at the end. */

@@ -91,6 +91,16 @@ describe("the command line is put over the job", () => {
     expect((await load({ ...smallJob, input: { from: "a.csv", column: "url" } }, { flags: { input: "b.csv" } })).job.input).toEqual({ from: "/base/b.csv", column: "url" });
   });
 
+  test.each<[string, Record<string, unknown>, readonly string[], Record<string, unknown>]>([
+    ["a backend", { backend: { kind: "lambda", functionName: "f", splitSeconds: 5 } }, ["backend=local"], { backend: { kind: "local" } }],
+    ["a backend, and what it is to be", { backend: { kind: "local" } }, ["backend.functionName=f", "backend=lambda", "backend.pull.port=7443"], { backend: { kind: "lambda", functionName: "f", pull: { port: 7443 } } }],
+    ["the same backend", { backend: { kind: "lambda", functionName: "f" } }, ["backend=lambda"], { backend: { kind: "lambda", functionName: "f" } }],
+    ["speculation", { speculation: { maxExtraPercent: 5 } }, ["speculation.kind=quartile", "speculation.quartile=0.5"], { speculation: { kind: "quartile", quartile: 0.5 } }],
+    ["the same speculation", { speculation: { maxExtraPercent: 5 } }, ["speculation.kind=remainder"], { speculation: { kind: "remainder", maxExtraPercent: 5 } }],
+  ])("%s of another kind leaves behind what belonged to the first", async (_what, job, set, expected) => {
+    for (const [field, value] of Object.entries(expected)) expect((await load({ ...smallJob, ...job }, { set })).job).toHaveProperty(field, value);
+  });
+
   test("the last one wins, and values are JSON, else text", async () => {
     const set = ["taskManagers=2", "taskManagers=3", 'name="5"', "heterogeneousSplits=[4,2]", "keepAlive=false", "timeouts.jobMs=null", "policy=none", "env.EMPTY=", "env.EQUATION=a=b"];
     expect((await load(smallJob, { set })).job).toMatchObject({

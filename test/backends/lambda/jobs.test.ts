@@ -93,7 +93,7 @@ test("kill -9 of the orchestrator in the middle, and resume: every item once", a
   expect((await splitrun(["verify", out], { cwd: folder })).code).toBe(0);
 });
 
-test("Ctrl-C waits for what runs, hands out nothing more, and leaves a job that can be resumed", async () => {
+test("Ctrl-C waits for what runs, hands out nothing more, and leaves a job that can be resumed, on this machine too", async () => {
   const folder = await temporaryFolder(onTestFinished);
   const out = path.join(folder, "out");
   await writeFile(path.join(folder, "f.mjs"), "export default async (item) => { await new Promise((r) => setTimeout(r, 20)); return item; };");
@@ -109,6 +109,14 @@ test("Ctrl-C waits for what runs, hands out nothing more, and leaves a job that 
   const losses = JSON.parse(await readFile(path.join((JSON.parse(stdout) as { runDir: string }).runDir, "summary.json"), "utf8")) as { taskManagerLosses: number };
   expect(losses.taskManagerLosses).toBe(0);
   expect(emulator.lambda.invocations.at(-1)?.error).toBeNull();
+  const invocations = emulator.lambda.invocations.length;
+  const resumed = await splitrun(["resume", out, "--set", "backend=local", "--set", "task.concurrency=50", "--json"], { cwd: folder });
+  expect(resumed.code, resumed.stderr).toBe(0);
+  const { counts, runDir } = JSON.parse(resumed.stdout) as { readonly counts: unknown; readonly runDir: string };
+  expect(counts).toMatchObject({ items: 2000, succeeded: 2000 });
+  expect(emulator.lambda.invocations).toHaveLength(invocations);
+  // So many invocations at once are no guide for processes here.
+  expect(JSON.parse(await readFile(path.join(runDir, "job.json"), "utf8"))).toMatchObject({ backend: "local", taskManagers: 1 });
 });
 
 test("what cannot be invoked is refused before anything is made, with the way out", async () => {
