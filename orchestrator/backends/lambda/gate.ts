@@ -9,12 +9,23 @@ const lookMs = 500;
 export interface GateOptions {
   /** Invocations at once, where Lambda allows that many. */
   readonly max: number;
+  /** Before each that enters: whoever is to send it may be busy. Undefined: at once. */
+  turn(): Promise<void> | undefined;
   now(): number;
   random(): number;
 }
 
+/** @param refusal Lambda asked for fewer, or is not ready: nothing ran; null: it ran, or that tells nothing of how many may */
+export type Leave = (refusal: LambdaFailure | null) => void;
+
+interface Visit {
+  readonly number: number;
+  /** Invocations that were in flight when it entered, those excepted that turned out to be refused. */
+  besides: number;
+}
+
 interface Waiting {
-  readonly enter: () => void;
+  readonly enter: (visit: Visit) => void;
   readonly turnAway: (reason: Error) => void;
 }
 
@@ -29,7 +40,11 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #limit: AdaptiveLimit;
   readonly #waiting = new Set<Waiting>();
-  #inFlight = 0;
+  /** In the order in which they entered. */
+  readonly #inside = new Set<Visit>();
+  #entered = 0;
+  /** The first of the waiting has been promised a turn. */
+  #isTurning = false;
   #refusedInARow = 0;
   #pausedUntilMs = -Infinity;
   #timer: NodeJS.Timeout | undefined;
@@ -40,7 +55,7 @@ export class Gate {
   }
 
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#inside.size;
   }
 
   /** As things are. */
@@ -49,7 +64,7 @@ export class Gate {
   }
 
   get isFull(): boolean {
-    return this.#inFlight >= this.max;
+    return this.inFlight >= this.max;
   }
 
   /** Somebody waits. */
@@ -62,15 +77,15 @@ export class Gate {
     for (const waiting of [...this.#waiting].reverse().slice(0, count)) waiting.turnAway(reason);
   }
 
-  /** Resolves with what is to be called when the invocation has ended. @throws when the signal is aborted, or turned away */
-  async enter(signal: AbortSignal): Promise<() => void> {
+  /** Resolves with what is to be called when the invocation is over. @throws when the signal is aborted, or turned away */
+  async enter(signal: AbortSignal): Promise<Leave> {
     signal.throwIfAborted();
     this.#rise();
-    await new Promise<void>((resolve, reject) => {
+    const visit = await new Promise<Visit>((resolve, reject) => {
       const waiting: Waiting = {
-        enter: () => {
+        enter: (entered) => {
           signal.removeEventListener("abort", leave);
-          resolve();
+          resolve(entered);
         },
         turnAway: (reason) => {
           signal.removeEventListener("abort", leave);
@@ -82,21 +97,23 @@ export class Gate {
       this.#waiting.add(waiting);
       this.#serve();
     });
-    let left = false;
-    return () => {
-      if (left) return;
-      left = true;
+    return (refusal) => {
+      if (!this.#inside.has(visit)) return;
       this.#rise();
-      this.#inFlight -= 1;
+      this.#inside.delete(visit);
+      // Nobody enters before it is known.
+      if (refusal !== null) this.#refused(visit, refusal);
       this.#serve();
     };
   }
 
-  /** Lambda asked for fewer, or is not ready: nothing ran. */
-  refused({ code, throttle, retryAfterMs }: LambdaFailure): void {
+  #refused(visit: Visit, { code, throttle, retryAfterMs }: LambdaFailure): void {
     const nowMs = this.#options.now();
-    if (concurrencyReasons.includes(throttle)) this.#limit.found(this.#inFlight, nowMs);
-    else if (code === "LAMBDA_THROTTLED") this.#limit.cut(this.#inFlight, nowMs, -Infinity);
+    for (const other of this.#inside) if (other.number > visit.number) other.besides -= 1;
+    // Some that ran when it was refused may have ended since; of those that run now some may yet be refused.
+    const ran = Math.max(this.inFlight, visit.besides);
+    if (concurrencyReasons.includes(throttle)) this.#limit.found(ran, nowMs);
+    else if (code === "LAMBDA_THROTTLED") this.#limit.cut(ran, nowMs, -Infinity);
     if (nowMs < this.#pausedUntilMs) return;
     const longest = Math.min(pauseMsMax, pauseMs * 2 ** this.#refusedInARow++);
     const asked = Math.min(retryAfterMs ?? 0, pauseMsMax);
@@ -109,7 +126,7 @@ export class Gate {
 
   /** Before anything changes: what counts is how it was until now. */
   #rise(): void {
-    this.#limit.rise(this.#waiting.size > 0 || this.isFull, this.#options.now());
+    this.#limit.rise((this.#waiting.size > 0 && !this.#isTurning) || this.isFull, this.#options.now());
   }
 
   #look(): void {
@@ -117,16 +134,39 @@ export class Gate {
     this.#serve();
   }
 
+  /** Each has its turn first and is let in then, so that nobody enters any more once the first refusal is known. */
   #serve(): void {
-    const nowMs = this.#options.now();
-    for (const waiting of this.#waiting) {
-      if (nowMs < this.#pausedUntilMs || this.#inFlight >= this.max) break;
-      this.#waiting.delete(waiting);
-      this.#inFlight += 1;
-      waiting.enter();
+    if (this.#isTurning) return;
+    while (this.#isOpen) {
+      const turn = this.#options.turn();
+      if (turn !== undefined) {
+        this.#isTurning = true;
+        return void turn.then(() => this.#takeTurn());
+      }
+      this.#letIn();
     }
     clearTimeout(this.#timer);
     // The limit rises with time, whether or not anything ends.
-    if (this.#waiting.size > 0) this.#timer = setTimeout(() => this.#look(), Math.max(1, Math.min(lookMs, this.#pausedUntilMs - nowMs > 0 ? this.#pausedUntilMs - nowMs : lookMs)));
+    const pauseMs = this.#pausedUntilMs - this.#options.now();
+    if (this.#waiting.size > 0) this.#timer = setTimeout(() => this.#look(), Math.max(1, pauseMs > 0 ? Math.min(lookMs, pauseMs) : lookMs));
+  }
+
+  #takeTurn(): void {
+    this.#isTurning = false;
+    if (this.#isOpen) this.#letIn();
+    this.#serve();
+  }
+
+  get #isOpen(): boolean {
+    return this.#waiting.size > 0 && this.#options.now() >= this.#pausedUntilMs && !this.isFull;
+  }
+
+  #letIn(): void {
+    const [first] = this.#waiting;
+    if (first === undefined) return;
+    this.#waiting.delete(first);
+    const visit = { number: this.#entered++, besides: this.inFlight };
+    this.#inside.add(visit);
+    first.enter(visit);
   }
 }

@@ -3,17 +3,13 @@ import type { LambdaLine } from "../../../task-manager/protocol.ts";
 import { lambdaLineOf } from "../messages.ts";
 import { classify, functionFailure, type FunctionFailure, type LambdaFailure, type LambdaSdk } from "./client.ts";
 import { EventStreamReader, type StreamEvent } from "./event-stream.ts";
-import { LoopTurns } from "./loop-turns.ts";
+import type { LoopTurns } from "./loop-turns.ts";
 import { readInTurns } from "./read-in-turns.ts";
 import { ResponseStreams } from "./response-streams.ts";
 
 /** A line longer than this is no message: an item's result has 8 MB at most. */
 const lineBytesMax = 32 * 2 ** 20;
 const newline = 0x0a;
-/** A few milliseconds. */
-const turnWeightMax = 32;
-/** To send one off takes as long as to read so many pieces of answers. */
-const beginWeight = 8;
 
 export interface InvocationTarget {
   readonly functionName: string;
@@ -51,8 +47,8 @@ export interface Invoker {
 /** Reads the text of a response that was too large for an answer. */
 export type ReadSpilled = (place: { readonly bucket: string; readonly key: string; readonly bytes: number }) => Promise<Buffer>;
 
-export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpilled: ReadSpilled): Invoker {
-  const turns = new LoopTurns(turnWeightMax);
+/** @param turns in which answers are read */
+export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, turns: LoopTurns, readSpilled: ReadSpilled): Invoker {
   const streams = new ResponseStreams(sdk, client);
 
   async function streamed(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
@@ -93,7 +89,6 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, readSpil
 
   return {
     async invoke(invocation) {
-      await turns.takeToBegin(beginWeight);
       const watch = new Watch(invocation);
       try {
         return await (invocation.buffered ? atItsEnd : streamed)(invocation, watch);

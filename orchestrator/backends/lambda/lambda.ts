@@ -8,6 +8,7 @@ import { lambdaClient, lambdaError, lambdaSdk } from "./client.ts";
 import { forceColdStart } from "./cold-start.ts";
 import { Gate } from "./gate.ts";
 import { createInvoker } from "./invoke.ts";
+import { LoopTurns } from "./loop-turns.ts";
 import { stagingPlaces } from "./staging.ts";
 import { startSlot, type Slot, type SlotParts } from "./slot.ts";
 import { createUsageMeter } from "./usage-meter.ts";
@@ -15,6 +16,10 @@ import { keepWarm } from "./warm-keeper.ts";
 
 const s3Retries = { attemptsMax: 4, pauseMs: 100, pauseMsMax: 5_000 } as const;
 const s3SocketsMax = 16;
+/** A few milliseconds. */
+const turnWeightMax = 32;
+/** To send an invocation off takes as long as to read so many pieces of answers. */
+const beginWeight = 8;
 
 export interface LambdaBackendOptions {
   readonly settings: LambdaSpec;
@@ -44,7 +49,8 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
       retries: s3Retries, socketsMax: s3SocketsMax, connectTimeoutMs: 5_000, idleTimeoutMs: 20_000,
     }));
   let spilled = 0;
-  const invoker = createInvoker(sdk, client, async ({ bucket, key, bytes }) => {
+  const turns = new LoopTurns(turnWeightMax);
+  const invoker = createInvoker(sdk, client, turns, async ({ bucket, key, bytes }) => {
     spilled += 1;
     const content = await staging().get({ bucket, key }, { maxBytes: bytes });
     void staging().delete(bucket, [key]).catch(() => undefined);
@@ -60,7 +66,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
     return since;
   }
   const meter = createUsageMeter({ region, splitMs: settings.splitSeconds * 1000, now: () => Date.now() });
-  const gate = new Gate({ max: taskManagersMax, now: () => performance.now(), random: Math.random });
+  const gate = new Gate({ max: taskManagersMax, turn: () => turns.takeToBegin(beginWeight), now: () => performance.now(), random: Math.random });
   const places = settings.stagingBucket === null ? null : stagingPlaces(placeOf(settings.stagingBucket), settings.functionName);
   const parts: SlotParts = {
     settings,

@@ -12,8 +12,8 @@ import type { InvocationEnd, InvocationTarget } from "./invoke.ts";
 import type { PullEnd } from "./pull.ts";
 import { HeldAssignments, KeptGrants, SlotEnd } from "./slot-end.ts";
 import {
-  heartbeatsMissedMax, lost, lostBy, note, outOfPatience, patienceMs, roundOfRefusal, silentMsMin, startMs, unexpected,
-  type Round, type Slot, type SlotParts,
+  heartbeatsMissedMax, lost, lostBy, note, outOfPatience, patienceMs, refusalOfRunning, roundOfRefusal, silentMsMin, startMs,
+  unexpected, type Round, type Slot, type SlotParts,
 } from "./slot.ts";
 
 /** With nothing to do for so long an invocation ends: whoever waits is paid for. A run waits longer for what it cost. */
@@ -220,7 +220,7 @@ class PullSlot implements Slot {
     this.#parts.trail(ending);
     const end = await ending;
     stopCutting();
-    leave();
+    leave(refusalOfRunning(end, buffered));
     invitation.withdraw();
     session.isOpen = false;
     session.channel?.close();

@@ -8,6 +8,7 @@ type HttpResponse = Awaited<ReturnType<Sdk.LambdaClient["config"]["requestHandle
 
 /** Some functions; each has a template. */
 const templatesMax = 16;
+const tooManyRequests = 429;
 
 export interface StreamRequest {
   readonly functionName: string;
@@ -72,8 +73,8 @@ export class ResponseStreams {
     const signed = template.fill({ body: request.payload, date: this.#dateAt(Date.now() + systemClockOffset), id: randomUUID() });
     const { response } = await requestHandler.handle(signed, { abortSignal: request.signal });
     if (response.statusCode < 300) return { requestId: response.headers["x-amzn-requestid"] ?? null, body: response.body as Readable };
-    // Credentials or clock may have changed: the SDK is asked again.
-    this.#templates.delete(templateName);
+    // Credentials or clock may have changed: the SDK is asked again. Whoever sends too much is known.
+    if (response.statusCode !== tooManyRequests) this.#templates.delete(templateName);
     return this.#throughSdk(request, { templateName, answer: response, body: null });
   }
 

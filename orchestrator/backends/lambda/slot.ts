@@ -275,7 +275,7 @@ class InvocationSlot implements Slot {
         this.#hear(line, kind, left);
       },
     });
-    leave();
+    leave(refusalOfRunning(end, buffered));
     this.#isHeard = false;
     this.#waitingSinceMs = performance.now();
     metered.over({ requestId: end.requestId, log: end.log, ran: end.kind !== "refused", abandoned: this.#end.isGone });
@@ -521,12 +521,16 @@ export function roundOfRefusal(failure: LambdaFailure, parts: SlotParts, buffere
     return { kind: "not-now", failure };
   }
   if (!failure.retryable) return lost({ message: withWayOut(failure), refusal: refusalOf(failure) });
-  parts.gate.refused(failure);
   const crowd = parts.crowdedBy();
   if (crowd === null) return { kind: "not-now", failure };
   // Work that waited for others to end would be theirs sooner.
   parts.gate.turnAway(crowd.count - 1, crowd.error);
   return lost({ message: crowd.error.message, refusal: crowd.error });
+}
+
+/** For the gate: where Lambda may run it another time. */
+export function refusalOfRunning(end: InvocationEnd, buffered: boolean): LambdaFailure | null {
+  return end.kind === "refused" && end.failure.retryable && !isWithoutStreaming(end.failure, buffered) ? end.failure : null;
 }
 
 function isWithoutStreaming({ code }: LambdaFailure, buffered: boolean): boolean {

@@ -3,6 +3,7 @@ import path from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { lambdaClient, lambdaSdk } from "../../../orchestrator/backends/lambda/client.ts";
 import { createInvoker } from "../../../orchestrator/backends/lambda/invoke.ts";
+import { LoopTurns } from "../../../orchestrator/backends/lambda/loop-turns.ts";
 import { protocolVersion, type LambdaLine, type LambdaRequest } from "../../../task-manager/protocol.ts";
 import { functionTask, temporaryFolder } from "../../support/function-task.ts";
 import { emulated } from "./support.ts";
@@ -33,7 +34,7 @@ test("while an environment that has worked before loads another task, its heartb
   const folder = await temporaryFolder(onTestFinished);
   const client = await lambdaClient({ region: null, maxInFlight: 1 });
   onTestFinished(() => client.destroy());
-  const invoker = createInvoker(await lambdaSdk(), client, () => Promise.reject(new Error("nothing is put aside")));
+  const invoker = createInvoker(await lambdaSdk(), client, new LoopTurns(32), () => Promise.reject(new Error("nothing is put aside")));
   const invoke = async (payload: string, onLine: (line: LambdaLine) => void) => {
     const { signal } = new AbortController();
     const end = await invoker.invoke({ target: { functionName: "splitrun", qualifier: "live" }, payload, buffered: false, firstMs: 60_000, silentMs: 60_000, signal, onLine });

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { classify, lambdaClient, lambdaSdk } from "../../../orchestrator/backends/lambda/client.ts";
 import { amzDate, RequestTemplate, type HttpRequest } from "../../../orchestrator/backends/lambda/request-template.ts";
 import { ResponseStreams, type ResponseStream } from "../../../orchestrator/backends/lambda/response-streams.ts";
+import type { Fault } from "../../support/lambda/emulator.ts";
 import { emulated } from "./support.ts";
 
 const names = ["splitrun", "arn:aws:lambda:us-east-1:123456789012:function:split-run_2", "other"] as const;
@@ -90,17 +91,20 @@ describe("functions are invoked by the SDK first, then after its pattern", () =>
     close();
   });
 
-  test("a refusal is the SDK's error, without a second request, and the next goes through the SDK", async () => {
+  test.each<[string, Fault, object, number]>([
+    ["the next goes through the SDK", { kind: "refuse", status: 500, code: "ServiceException" }, { code: "LAMBDA_SERVER", status: 500 }, 3],
+    ["where it says that there were too many, the next follows the pattern", { kind: "throttle", reason: "ConcurrentInvocationLimitExceeded" }, { code: "LAMBDA_THROTTLED", throttle: "ConcurrentInvocationLimitExceeded", status: 429, retryAfterMs: 1000 }, 2],
+  ])("a refusal is the SDK's error, without a second request, and %s", async (_next, refusal, error, bySdkAfterwards) => {
     const { open, bySdk, close } = await opened();
     await bytesOf(await open());
-    const fault = emulator.lambda.faults.push({ kind: "throttle", reason: "ConcurrentInvocationLimitExceeded", times: 1 });
-    expect(classify(await open().catch((error: unknown) => error))).toMatchObject({ code: "LAMBDA_THROTTLED", throttle: "ConcurrentInvocationLimitExceeded", status: 429, retryAfterMs: 1000 });
+    const fault = emulator.lambda.faults.push({ ...refusal, times: 1 });
+    expect(classify(await open().catch((caught: unknown) => caught))).toMatchObject(error);
     fault.remove();
     expect(bySdk()).toBe(2);
-    await bytesOf(await open());
-    expect(bySdk()).toBe(3);
-    await bytesOf(await open());
-    expect(bySdk()).toBe(3);
+    for (let times = 0; times < 2; times++) {
+      await bytesOf(await open());
+      expect(bySdk()).toBe(bySdkAfterwards);
+    }
     close();
   });
 });
