@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
@@ -38,7 +38,10 @@ export interface PackageOptions {
 }
 
 export const handler = "lambda.handler";
-const bundles = ["lambda.js", "task-manager.js", "task-manager-s3.js"];
+const taskManagerFiles = ["task-manager.js", "task-manager-s3.js"];
+/** Lambda's own files; in them, which versions of the native packages they have in one file each. */
+const lambdaDirectory = "lambda";
+const packedPackages = "packages.json";
 const moduleEndings = /\.[cm]?js$/;
 
 /** All that a function is made of, in the order of the names. */
@@ -46,7 +49,8 @@ export async function packageFiles({ architecture, artifacts, cacheDir }: Packag
   const natives = await nativePackages(architecture, cacheDir);
   const files = await Promise.all([
     ofText("package.json", manifestFor(artifacts)),
-    ...bundles.map((name) => ofFile(name, bundlePath(name), "task manager")),
+    ...taskManagerFiles.map((name) => ofFile(name, builtPath(name), "task manager")),
+    ...(await lambdaFiles(natives)),
     ...artifacts.map((artifact) => ofFile(`artifacts/${artifact.sha256}`, artifact.path, "artifacts")),
     ...(await Promise.all(natives.map(filesOf))).flat(),
   ]);
@@ -66,8 +70,19 @@ export function contentSha256Of(files: readonly PackageFile[]): string {
   return hash.digest("hex");
 }
 
+/** A native package of another version than it was built with is not taken from the one file that it was packed into. */
+export async function lambdaFiles(natives: readonly Pick<NativePackage, "name" | "version">[]): Promise<readonly Promise<PackageFile>[]> {
+  const directory = builtPath(lambdaDirectory);
+  const packed = JSON.parse(await readFile(path.join(directory, packedPackages), "utf8")) as Readonly<Record<string, string>>;
+  const others = Object.entries(packed).filter(([name, version]) => natives.find((native) => native.name === name)?.version !== version).map(([name]) => name);
+  return (await readdir(directory)).filter((file) => file !== packedPackages).map((file) => {
+    const name = others.find((other) => file === `${other}.cjs`);
+    return name === undefined ? ofFile(file, path.join(directory, file), "task manager") : ofText(file, `module.exports = require(${JSON.stringify(name)});\n`);
+  });
+}
+
 /** Beside this code where it is built, or in `dist/` when it runs from its sources. */
-function bundlePath(name: string): string {
+function builtPath(name: string): string {
   const candidates = [`./${name}`, `../dist/${name}`].map((place) => fileURLToPath(new URL(place, import.meta.url)));
   const found = candidates.find((place) => existsSync(place));
   if (found !== undefined) return found;

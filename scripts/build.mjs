@@ -1,6 +1,6 @@
 // Bundles the product: the command line and the library, the Task Manager in one file, then the types.
 import { build } from "esbuild";
-import { chmod, readFile, readdir, rm } from "node:fs/promises";
+import { chmod, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import { promisify } from "node:util";
@@ -39,6 +39,32 @@ const lazyNative = {
   },
 };
 
+const nativePackages = ["sharp", "onnxruntime-node"];
+
+// In Lambda, a package's JavaScript is one file: to find and read its 90 files takes longer than to run them.
+const nativeInFiles = {
+  name: "native-in-files",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(sharp|onnxruntime-node)$/ }, ({ path: name }) => ({ path: name, namespace: "native-in-files" }));
+    onLoad({ filter: /.*/, namespace: "native-in-files" }, ({ path: name }) => ({ contents: `module.exports = require("./${name}.cjs");`, loader: "js" }));
+    onResolve({ filter: /^\.\/(sharp|onnxruntime-node)\.cjs$/ }, ({ path: name }) => ({ path: name, external: true }));
+  },
+};
+
+// Which native files they load is known in Lambda: Linux with glibc. What sharp asks to find it out serves its installation.
+const nativeFiles = {
+  name: "native-files",
+  setup({ onLoad, onResolve }) {
+    onResolve({ filter: /\.node$/ }, ({ path: name }) => ({ path: name, external: true }));
+    onLoad({ filter: /[\\/]sharp[\\/]dist[\\/]sharp\.cjs$/ }, () => ({ contents: "module.exports = require(`@img/sharp-linux-${process.arch}/sharp.node`);", loader: "js" }));
+    onLoad({ filter: /[\\/]sharp[\\/]dist[\\/]libvips\.cjs$/ }, () => ({ contents: "module.exports = { runtimePlatformArch: () => `linux-${process.arch}` };", loader: "js" }));
+    onLoad({ filter: /[\\/]onnxruntime-node[\\/]dist[\\/]binding\.js$/ }, async ({ path: file }) => ({
+      contents: (await readFile(file, "utf8")).replace("require(`../bin/", "require(`onnxruntime-node/bin/"),
+      loader: "js",
+    }));
+  },
+};
+
 // Imported as an ES module, a built-in module has all its exports read: of node:http and node:crypto some are getters that
 // load Node's own fetch and WebSockets, half of what a start would cost.
 const requiredBuiltins = {
@@ -66,6 +92,11 @@ const downloadsOfUndici = {
     onLoad({ filter: /[\\/]undici[\\/]index\.js$/ }, () => ({ contents: `${tunnels} module.exports = { ${getters.join(", ")} };`, loader: "js" }));
     onLoad({ filter: /[\\/]undici[\\/]lib[\\/]dispatcher[\\/]client-h2\.js$/ }, () => ({
       contents: 'module.exports = () => { throw new Error("HTTP/2 is not built in"); };',
+      loader: "js",
+    }));
+    // Its parser for processors without SIMD, on which sharp does not load either.
+    onLoad({ filter: /[\\/]undici[\\/]lib[\\/]llhttp[\\/]llhttp-wasm\.js$/ }, () => ({
+      contents: 'throw new Error("the processor lacks SIMD, which splitrun needs to download and decode");',
       loader: "js",
     }));
   },
@@ -112,21 +143,42 @@ await build({
   keepNames: true,
   banner: { js: requireBanner },
 });
-// Lambda's handler is in the Task Manager's file; its own has the name that Lambda calls, and starts threads first.
+// Lambda reads what it needs from files of their own, since a cold start compiles all that it reads; threads for functions
+// start from the Task Manager's file.
+const lambda = path.join(dist, "lambda");
 await build({
   ...common,
+  splitting: true,
   entryPoints: { lambda: "task-manager/lambda.ts" },
-  outdir: dist,
-  define: { ...common.define, __SPLITRUN_NATIVE_THREAD__: JSON.stringify(nativeThread.outputFiles[0].text) },
+  outdir: lambda,
+  plugins: [nativeInFiles, requiredBuiltins, downloadsOfUndici, s3Apart],
+  define: { ...common.define, __SPLITRUN_NATIVE_THREAD_FILE__: '"./native-thread.cjs"', __SPLITRUN_THREAD_FILE__: '"./task-manager.js"' },
   minify: true,
+  keepNames: true,
   banner: { js: requireBanner },
-  plugins: [requiredBuiltins, {
-    name: "task-manager-apart",
-    setup({ onResolve }) {
-      onResolve({ filter: /\/main\.ts$/ }, () => ({ path: "./task-manager.js", external: true }));
-    },
-  }],
 });
+await build({
+  ...common,
+  format: "cjs",
+  entryPoints: { "native-thread": "task-manager/native-thread.ts" },
+  outdir: lambda,
+  outExtension: { ".js": ".cjs" },
+  plugins: [nativeInFiles],
+  minify: true,
+  keepNames: true,
+});
+await build({
+  ...common,
+  format: "cjs",
+  entryPoints: Object.fromEntries(nativePackages.map((name) => [name, require.resolve(name)])),
+  outdir: lambda,
+  outExtension: { ".js": ".cjs" },
+  plugins: [nativeFiles],
+  minify: true,
+});
+// What they were made of: with other versions installed, a deployment takes the packages themselves.
+await writeFile(path.join(lambda, "packages.json"), JSON.stringify(Object.fromEntries(await Promise.all(nativePackages.map(async (name) => [name, await versionOf(name)])))));
+
 // What is imported where it is needed stays in files of its own: in one file, its packages would be loaded at every start.
 await build({
   ...common,
@@ -140,6 +192,11 @@ await chmod(path.join(dist, "cli.js"), 0o755);
 const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin", "tsc");
 await promisify(execFile)(process.execPath, [tsc, "-p", path.join(root, "scripts/tsconfig.types.json")]);
 await keepReachable(path.join(dist, "types"), "orchestrator/index.d.ts");
+
+async function versionOf(name) {
+  const { version: found } = JSON.parse(await readFile(path.join(root, "node_modules", name, "package.json"), "utf8"));
+  return found;
+}
 
 /** tsc writes the types of every file it looked at; only those that the entry speaks of are shipped. */
 async function keepReachable(folder, entry) {

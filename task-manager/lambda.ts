@@ -1,9 +1,8 @@
 /** The Task Manager as a Lambda function: `lambda.handler`. */
 import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { prepareThreads, type PreparedThreads } from "./prepared-threads.ts";
 
-declare const __SPLITRUN_NATIVE_THREAD__: string;
+declare const __SPLITRUN_NATIVE_THREAD_FILE__: string;
 
 /** What was deployed for functions alone never decodes or infers. */
 function isForFunctions(): boolean {
@@ -12,6 +11,12 @@ function isForFunctions(): boolean {
 }
 
 // Before all else: they load their libraries while this thread loads the rest.
-const threads: PreparedThreads = isForFunctions() ? new Map() : prepareThreads(__SPLITRUN_NATIVE_THREAD__, fileURLToPath(import.meta.url));
-const { lambdaHandler } = await import("./main.ts");
-export const handler = await lambdaHandler(threads);
+const threads: PreparedThreads = isForFunctions() ? new Map() : prepareThreads(new URL(__SPLITRUN_NATIVE_THREAD_FILE__, import.meta.url));
+const [{ createLambdaHandler }, { usePreparedThreads }] = await Promise.all([
+  import("./lambda/handler.ts"),
+  import("./threads.ts"),
+  // While they load, what tells them what to do is loaded here.
+  threads.size > 0 ? import("./tasks/inference.ts") : undefined,
+]);
+usePreparedThreads(threads);
+export const handler = createLambdaHandler();

@@ -3,25 +3,13 @@ import { isMainThread, workerData } from "node:worker_threads";
 import { pathToFileURL } from "node:url";
 import { createArtifactStore } from "./artifact-store.ts";
 import { ipcChannel } from "./channel/ipc.ts";
-import type { LambdaHandler } from "./lambda/handler.ts";
 import { startTaskManager } from "./task-manager.ts";
 import { createExecutor } from "./tasks/create-executor.ts";
-import type { PreparedThreads } from "./prepared-threads.ts";
-import { runThreadRole, usePreparedThreads } from "./threads.ts";
+import { runThreadRole } from "./threads.ts";
 
 export { createArtifactStore } from "./artifact-store.ts";
 export { startTaskManager } from "./task-manager.ts";
 export { createExecutor } from "./tasks/create-executor.ts";
-export type { LambdaHandler } from "./lambda/handler.ts";
-
-/** What Lambda calls; loaded there only. */
-export async function lambdaHandler(threads: PreparedThreads): Promise<LambdaHandler> {
-  usePreparedThreads(threads);
-  const { createLambdaHandler } = await import("./lambda/handler.ts");
-  // While they load, what tells them what to do is loaded here.
-  if (threads.size > 0) await import("./tasks/inference.ts");
-  return createLambdaHandler();
-}
 
 function startProcess(): void {
   const [id = "task-manager", artifactDirectory = "artifacts"] = process.argv.slice(2);

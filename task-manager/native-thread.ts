@@ -11,14 +11,19 @@ interface NativeThread {
 }
 
 const { splitrunRole, splitrunData } = workerData as NativeThread;
-if (splitrunRole === "decode") {
-  const { prepareDecodeThread, runDecodeThread } = await import("./pipeline/decode-thread.ts");
-  const data = await dataAfter(prepareDecodeThread);
-  if (data !== undefined) await runDecodeThread(data as DecodeThreadData);
-} else {
-  const { prepareInferThread, runInferThread } = await import("./pipeline/infer-thread.ts");
-  const data = await dataAfter(prepareInferThread);
-  if (data !== undefined) await runInferThread(data as InferThreadData);
+// Not awaited here: one of its bundles is CommonJS. What it throws ends the thread, and whoever started it hears of it.
+void run();
+
+async function run(): Promise<void> {
+  if (splitrunRole === "decode") {
+    const { prepareDecodeThread, runDecodeThread } = await import("./pipeline/decode-thread.ts");
+    const data = await dataAfter(prepareDecodeThread);
+    if (data !== undefined) await runDecodeThread(data as DecodeThreadData);
+  } else {
+    const { prepareInferThread, runInferThread } = await import("./pipeline/infer-thread.ts");
+    const data = await dataAfter(prepareInferThread);
+    if (data !== undefined) await runInferThread(data as InferThreadData);
+  }
 }
 
 /** undefined: nothing is to be done, and the thread ends. */

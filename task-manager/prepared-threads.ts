@@ -15,19 +15,14 @@ export type PreparedThreads = Map<NativeRole, PreparedThread>;
 // Native work makes few objects that die young: the usual 48 MB for them would be memory without use.
 export const nativeWorkLimits: ResourceLimits = { maxYoungGenerationSizeMb: 6 };
 
-/** A module without a file. */
-export function nativeEntry(source: string): URL {
-  return new URL(`data:text/javascript;base64,${Buffer.from(source).toString("base64")}`);
-}
-
-/** One thread of each role. `file`: from where they find packages. What cannot be loaded is not told of before it is needed. */
-export function prepareThreads(source: string, file: string): PreparedThreads {
+/** One thread of each role. What cannot be loaded is not told of before it is needed. */
+export function prepareThreads(entry: URL): PreparedThreads {
   const threads: PreparedThreads = new Map();
   for (const role of roles) {
     const { port1: port, port2 } = new MessageChannel();
-    const worker = new Worker(nativeEntry(source), {
+    const worker = new Worker(entry, {
       name: `splitrun-${role}`,
-      workerData: { splitrunRole: role, splitrunFile: file, splitrunData: port2 },
+      workerData: { splitrunRole: role, splitrunData: port2 },
       transferList: [port2],
       // What the job sets comes later.
       env: SHARE_ENV,

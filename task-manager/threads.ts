@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { Worker, workerData } from "node:worker_threads";
 import type { DecodeThreadData } from "./pipeline/decode-thread.ts";
 import type { InferThreadData } from "./pipeline/infer-thread.ts";
-import { dropPrepared, nativeEntry, nativeWorkLimits, takePrepared, type PreparedThreads } from "./prepared-threads.ts";
+import { dropPrepared, nativeWorkLimits, takePrepared, type PreparedThreads } from "./prepared-threads.ts";
 
 /** What a thread of the Task Manager can be; its code is loaded in that thread only. */
 const roles = {
@@ -14,9 +14,13 @@ export type ThreadRole = keyof typeof roles;
 
 /** Source of `native-thread.ts`, which the build puts here; not there when this runs from its sources. */
 declare const __SPLITRUN_NATIVE_THREAD__: string | undefined;
+/** Where the build puts it into a file of its own: that file. */
+declare const __SPLITRUN_NATIVE_THREAD_FILE__: string | undefined;
+/** Where the build puts this into several files: the one that threads start from. */
+declare const __SPLITRUN_THREAD_FILE__: string | undefined;
 
 // The Task Manager travels as one file, so its threads start from that same file.
-const ownFile = fileURLToPath(import.meta.url);
+const ownFile = fileURLToPath(typeof __SPLITRUN_THREAD_FILE__ === "undefined" ? import.meta.url : new URL(__SPLITRUN_THREAD_FILE__, import.meta.url));
 let threadEntry = ownFile;
 
 /** Threads start from this file instead: a bundle of the Task Manager, where the caller runs from its sources. */
@@ -51,8 +55,9 @@ export function startThread(role: ThreadRole, data: object): Worker {
 
 /** Its own source where there is one: compiling the whole Task Manager again costs each thread 60 ms and 5 MB. */
 function entryOfNative(): string | URL {
+  if (typeof __SPLITRUN_NATIVE_THREAD_FILE__ !== "undefined") return new URL(__SPLITRUN_NATIVE_THREAD_FILE__, import.meta.url);
   if (typeof __SPLITRUN_NATIVE_THREAD__ === "undefined" || threadEntry !== ownFile) return threadEntry;
-  return nativeEntry(__SPLITRUN_NATIVE_THREAD__);
+  return new URL(`data:text/javascript;base64,${Buffer.from(__SPLITRUN_NATIVE_THREAD__).toString("base64")}`);
 }
 
 /** Called first by the entry of every thread: does what the thread was started for. */

@@ -2,11 +2,14 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { env } from "onnxruntime-node";
+import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { contentSha256Of, packageFiles } from "../../infra/package-files.ts";
+import { contentSha256Of, lambdaFiles, packageFiles } from "../../infra/package-files.ts";
 import type { PackageFile } from "../../infra/package-files.ts";
 import { directZipBytesMax, partSizes, unzippedBytesMax, writePackageFolder, zipPackage } from "../../infra/zip-package.ts";
 import { SplitrunError } from "../../orchestrator/errors.ts";
+import { codeFiles } from "../support/lambda/code-files.ts";
 
 let directory: string;
 
@@ -25,7 +28,7 @@ describe.each([["x86_64", "x64", "arm64"], ["arm64", "arm64", "x64"]] as const)(
       return context.skip(`npm could not fetch packages here: ${error.message}`);
     });
     const names = files.map(({ name }) => name);
-    expect(names.filter((name) => !name.startsWith("node_modules/"))).toEqual(["lambda.js", "package.json", "task-manager-s3.js", "task-manager.js"]);
+    expect(names.filter((name) => !name.startsWith("node_modules/"))).toEqual([...(await codeFiles()).map(({ name }) => name), "package.json"].sort());
     expect(names.filter((name) => /\.(node|so\S*|dll|dylib)$/.test(name)).map((name) => name.replace(/\d+(\.\d+)*\.?(?=$|node$)/, "…"))).toEqual([
       `node_modules/@img/sharp-libvips-linux-${own}/lib/libvips-cpp.so.…`,
       `node_modules/@img/sharp-linux-${own}/lib/sharp-linux-${own}-…node`,
@@ -42,6 +45,16 @@ describe.each([["x86_64", "x64", "arm64"], ["arm64", "arm64", "x64"]] as const)(
     // Room is left for a model of the usual size.
     expect(directZipBytesMax - zip.zippedBytes).toBeGreaterThan(20e6);
   }, 240_000);
+});
+
+test("a native package of another version than splitrun was built with comes from its own files", async () => {
+  const textsWith = async (versions: Readonly<Record<string, string>>) => {
+    const files = await Promise.all(await lambdaFiles(Object.entries(versions).map(([name, version]) => ({ name, version }))));
+    return files.flatMap(({ name, source }) => ("text" in source ? [{ name, text: source.text }] : []));
+  };
+  const built = { sharp: sharp.versions.sharp ?? "", "onnxruntime-node": env.versions.node ?? "" };
+  expect(await textsWith(built)).toEqual([]);
+  expect(await textsWith({ ...built, sharp: "99.0.0" })).toEqual([{ name: "sharp.cjs", text: 'module.exports = require("sharp");\n' }]);
 });
 
 function ofText(name: string, text: string, more: Partial<PackageFile> = {}): PackageFile {

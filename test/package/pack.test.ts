@@ -59,10 +59,10 @@ describe("the package", () => {
     const files = packed.files.map((file) => file.path);
     expect(files).toEqual(expect.arrayContaining([
       "LICENSE", "README.md", "package.json",
-      "dist/cli.js", "dist/index.js", "dist/task-manager.js", "dist/task-manager-s3.js", "dist/types/orchestrator/index.d.ts",
+      "dist/cli.js", "dist/index.js", "dist/task-manager.js", "dist/task-manager-s3.js", "dist/lambda/lambda.js", "dist/types/orchestrator/index.d.ts",
       "infra/Dockerfile", "infra/template.yaml",
     ]));
-    const needed = /^(LICENSE|README\.md|package\.json|dist\/(cli|index|lambda|task-manager(-s3)?|[\w-]+-[A-Z0-9]{8})\.js|dist\/types\/(orchestrator|task-manager|infra)\/.+\.d\.ts|infra\/(Dockerfile|template\.yaml))$/;
+    const needed = /^(LICENSE|README\.md|package\.json|dist\/(cli|index|task-manager(-s3)?|[\w-]+-[A-Z0-9]{8})\.js|dist\/lambda\/((lambda|[\w-]+-[A-Z0-9]{8})\.js|(native-thread|sharp|onnxruntime-node)\.cjs|packages\.json)|dist\/types\/(orchestrator|task-manager|infra)\/.+\.d\.ts|infra\/(Dockerfile|template\.yaml))$/;
     expect(files.filter((file) => !needed.test(file))).toEqual([]);
     expect(packed.unpackedSize).toBeLessThan(unpackedBytesMax);
   });

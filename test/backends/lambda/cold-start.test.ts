@@ -13,6 +13,7 @@ import type { JsonValue, LambdaRequest, TaskSpec } from "../../../task-manager/p
 import { protocolVersion } from "../../../task-manager/protocol.ts";
 import { temporaryFolder } from "../../support/function-task.ts";
 import { colors, inferenceTask } from "../../support/inference-task.ts";
+import { codeFiles } from "../../support/lambda/code-files.ts";
 
 const root = path.resolve(import.meta.dirname, "../../..");
 
@@ -30,7 +31,7 @@ interface Called {
 async function called(folder: string, task: TaskSpec, artifact: { readonly sha256: string; readonly path: string }, input: JsonValue, manifest: object = {}): Promise<Called> {
   const code = path.join(folder, "code");
   await mkdir(path.join(code, "artifacts"), { recursive: true });
-  for (const name of ["lambda.js", "task-manager.js", "task-manager-s3.js"]) await copyFile(path.join(root, "dist", name), path.join(code, name));
+  for (const { name, path: source } of await codeFiles()) await copyFile(source, path.join(code, name));
   await writeFile(path.join(code, "package.json"), JSON.stringify({ type: "module", ...manifest }));
   await symlink(path.join(root, "node_modules"), path.join(code, "node_modules"));
   await copyFile(artifact.path, path.join(code, "artifacts", artifact.sha256));
@@ -124,8 +125,8 @@ test("the parts of undici that are built in are enough for a tunnel through a pr
 });
 
 test("the Task Manager's files import nothing as an ES module but what they are made of", async () => {
-  for (const name of ["task-manager.js", "lambda.js"]) {
-    const text = await readFile(path.join(root, "dist", name), "utf8");
+  for (const { name, path: file } of (await codeFiles()).filter(({ name }) => name !== "task-manager-s3.js")) {
+    const text = await readFile(file, "utf8");
     const imported = [...text.matchAll(/(?:\bfrom|\bimport)\s*"([^"]+)"/g)].map(([, from]) => from);
     expect(imported.filter((from) => from?.startsWith("node:") && from !== "node:module"), name).toEqual([]);
   }

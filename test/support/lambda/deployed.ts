@@ -3,6 +3,7 @@ import path from "node:path";
 import { buffer } from "node:stream/consumers";
 import { CreateAliasCommand, CreateFunctionCommand, LambdaClient, PublishVersionCommand, waitUntilFunctionActiveV2 } from "@aws-sdk/client-lambda";
 import { ZipFile } from "yazl";
+import { codeFiles } from "./code-files.ts";
 import type { LambdaEmulator } from "./emulator.ts";
 
 const root = path.resolve(import.meta.dirname, "../../..");
@@ -46,7 +47,7 @@ function builtZip(): Promise<Buffer> {
 async function makeZip(): Promise<Buffer> {
   const file = new ZipFile();
   const mode = 0o100644;
-  for (const name of ["lambda.js", "task-manager.js", "task-manager-s3.js"]) file.addBuffer(await readFile(path.join(root, "dist", name)), name, { mtime, mode });
+  for (const { name, path: source } of await codeFiles()) file.addBuffer(await readFile(source), name, { mtime, mode });
   file.addBuffer(Buffer.from('{"type":"module"}'), "package.json", { mtime, mode });
   // What a deployment copies for Lambda's own platform is here for this one.
   file.addBuffer(Buffer.from(path.join(root, "node_modules")), "node_modules", { mtime, mode: symbolicLink });
