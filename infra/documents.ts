@@ -1,4 +1,5 @@
 import { stagingPlaces } from "../orchestrator/backends/lambda/staging.ts";
+import { stepUpNameOf } from "../orchestrator/backends/lambda/step-up.ts";
 import type { S3Place } from "../task-manager/s3-client.ts";
 import type { RuntimeSettings } from "./options.ts";
 
@@ -74,11 +75,7 @@ function networkStatements(settings: RuntimeSettings, { partition, accountId, re
 }
 
 export function functionNames({ name, memoryStepUpMb }: Pick<RuntimeSettings, "name" | "memoryStepUpMb">): readonly string[] {
-  return memoryStepUpMb === null ? [name] : [name, stepUpName(name)];
-}
-
-export function stepUpName(name: string): string {
-  return `${name}-step-up`;
+  return memoryStepUpMb === null ? [name] : [name, stepUpNameOf(name)];
 }
 
 export function roleNameOf(name: string): string {

@@ -2,9 +2,10 @@ import { DescribeLogGroupsCommand, ListTagsForResourceCommand } from "@aws-sdk/c
 import { GetRoleCommand, GetRolePolicyCommand, ListRolePoliciesCommand } from "@aws-sdk/client-iam";
 import { GetAccountSettingsCommand, GetFunctionCommand, GetFunctionConfigurationCommand, ListAliasesCommand, ListVersionsByFunctionCommand } from "@aws-sdk/client-lambda";
 import type { FunctionConfiguration } from "@aws-sdk/client-lambda";
+import { stepUpNameOf } from "../orchestrator/backends/lambda/step-up.ts";
 import { call, callIfThere } from "./aws.ts";
 import type { Aws } from "./aws.ts";
-import { logGroupOf, roleNameOf, stepUpName } from "./documents.ts";
+import { logGroupOf, roleNameOf } from "./documents.ts";
 import { aliasName } from "./options.ts";
 import type { Vpc } from "./options.ts";
 
@@ -70,10 +71,10 @@ export interface FoundRuntime {
 export async function inspectRuntime(aws: Aws, name: string): Promise<FoundRuntime> {
   const [own, stepUp, role, logGroup, stepUpLogGroup] = await Promise.all([
     findFunction(aws, name),
-    findFunction(aws, stepUpName(name)),
+    findFunction(aws, stepUpNameOf(name)),
     findRole(aws, roleNameOf(name)),
     findLogGroup(aws, logGroupOf(name)),
-    findLogGroup(aws, logGroupOf(stepUpName(name))),
+    findLogGroup(aws, logGroupOf(stepUpNameOf(name))),
   ]);
   return { region: aws.region, function: own, stepUp, role, logGroup, stepUpLogGroup };
 }

@@ -64,7 +64,7 @@ async function pingOnce(client: LambdaClient, functionName: string, qualifier: s
   const roundTripMs = performance.now() - sentMs;
   const text = Buffer.from(answer.Payload ?? []).toString("utf8");
   const log = Buffer.from(answer.LogResult ?? "", "base64").toString("utf8");
-  if (answer.FunctionError !== undefined) throw broken(functionName, functionFailure(answer.FunctionError, text).message, log);
+  if (answer.FunctionError !== undefined) throw broken(functionName, functionFailure(answer.FunctionError, text, log).message, log);
   const line = began.safeParse(firstLine(text));
   if (!line.success) throw broken(functionName, "it does not answer as splitrun's does", log);
   const report = parseReport(log);

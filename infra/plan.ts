@@ -1,6 +1,7 @@
 /** What has to be done so that what there is becomes what is wanted. Decides only; `apply.ts` does it. */
 import { SplitrunError } from "../orchestrator/errors.ts";
-import { functionNames, identityOf, logGroupOf, policyDocument, policyName, roleNameOf, stepUpName, trustDocument } from "./documents.ts";
+import { stepUpNameOf } from "../orchestrator/backends/lambda/step-up.ts";
+import { functionNames, identityOf, logGroupOf, policyDocument, policyName, roleNameOf, trustDocument } from "./documents.ts";
 import type { FoundFunction, FoundLogGroup, FoundRuntime, PackageKind } from "./inspect.ts";
 import { aliasName } from "./options.ts";
 import type { RuntimeSettings } from "./options.ts";
@@ -200,7 +201,7 @@ function foreign(name: string, message: string): SplitrunError {
 
 /** The name of the second function, where there is one. */
 export function stepUpNameIn(found: FoundRuntime, name: string): readonly string[] {
-  return found.stepUp === null ? [name] : [name, stepUpName(name)];
+  return found.stepUp === null ? [name] : [name, stepUpNameOf(name)];
 }
 
 function sameJson(left: string, right: string): boolean {

@@ -1,5 +1,6 @@
 import type * as Sdk from "@aws-sdk/client-lambda";
 import { SplitrunError } from "../../errors.ts";
+import { parseReport } from "./report.ts";
 
 export type LambdaSdk = typeof Sdk;
 
@@ -262,8 +263,9 @@ const loadErrors = new Set(["Runtime.ImportModuleError", "Runtime.UserCodeSyntax
 /**
  * Reads what Lambda says of a function that failed: `FunctionError` and the payload of a buffered answer, `ErrorCode`
  * and `ErrorDetails` at the end of a stream. The details come first, since the code is often just `Unhandled`.
+ * @param log the end of its log, where Lambda sent it along
  */
-export function functionFailure(code: string, details: string): FunctionFailure {
+export function functionFailure(code: string, details: string, log: string | null): FunctionFailure {
   const { errorType, errorMessage } = parsedDetails(code, details);
   const failure = (kind: FunctionFailureKind, message: string, exit: Partial<FunctionFailure> = {}): FunctionFailure =>
     ({ kind, message, exitCode: null, signal: null, ...exit });
@@ -276,11 +278,23 @@ export function functionFailure(code: string, details: string): FunctionFailure 
   if (errorType === "Runtime.OutOfMemory") return failure("out-of-memory", "the function ran out of memory", { signal: "SIGKILL" });
   if (errorType !== "Runtime.ExitError") return failure("threw", `${errorType}: ${errorMessage}`);
   const signalText = /signal: ([a-z ]+)/.exec(errorMessage)?.[1]?.trim();
+  const spared = signalText === "killed" ? memorySpared(log) : null;
+  if (spared !== null) return failure("exited", `the function's process was killed (signal: killed) with ${spared} MB in use, by itself or what it has started`, { signal: "SIGKILL" });
   // What Lambda kills, it kills for memory: a time-out has a name of its own.
   if (signalText === "killed") return failure("out-of-memory", "the function ran out of memory (signal: killed)", { signal: "SIGKILL" });
   if (signalText !== undefined) return failure("exited", `the function's process ended (signal: ${signalText})`, { signal: signals[signalText] ?? signalText });
   const status = /exit status (\d+)/.exec(errorMessage)?.[1];
   return failure("exited", `the function's process ended (${status === undefined ? "without a reason" : `exit status ${status}`})`, { exitCode: Number(status ?? 0) });
+}
+
+/** Lambda's report of what ran out of memory has nearly all of it as used. */
+const outOfMemoryShareMin = 0.75;
+
+/** What of a function's memory was used, where that was too little to be killed for: "249 of 1769". */
+function memorySpared(log: string | null): string | null {
+  const report = log === null ? null : parseReport(log);
+  if (report === null || report.maxMemoryMb === null || report.maxMemoryMb >= outOfMemoryShareMin * report.memoryMb) return null;
+  return `${report.maxMemoryMb} of ${report.memoryMb}`;
 }
 
 function parsedDetails(code: string, details: string): { readonly errorType: string; readonly errorMessage: string } {

@@ -73,7 +73,7 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, turns: L
     const requestId = answer.$metadata.requestId ?? null;
     const log = decoded(answer.LogResult);
     const payload = Buffer.from(answer.Payload ?? []);
-    if (answer.FunctionError !== undefined) return { kind: "failed", requestId, log, failure: functionFailure(answer.FunctionError, payload.toString()) };
+    if (answer.FunctionError !== undefined) return { kind: "failed", requestId, log, failure: functionFailure(answer.FunctionError, payload.toString(), log) };
     const spilled: Promise<Buffer>[] = [];
     const kept: LambdaLine[] = [];
     new Lines((line) => {
@@ -106,7 +106,7 @@ function endOf(complete: InvokeComplete | null, requestId: string | null): Invoc
   if (complete === null) return { kind: "cut", requestId, log: null, failure: classify(new Error("premature close: the stream has no end")) };
   const log = decoded(complete.LogResult);
   if (complete.ErrorCode === undefined) return { kind: "answered", requestId, log };
-  return { kind: "failed", requestId, log, failure: functionFailure(complete.ErrorCode, complete.ErrorDetails ?? "") };
+  return { kind: "failed", requestId, log, failure: functionFailure(complete.ErrorCode, complete.ErrorDetails ?? "", log) };
 }
 
 function inputOf({ target: { functionName, qualifier }, payload }: Invocation) {

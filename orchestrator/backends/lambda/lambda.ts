@@ -10,6 +10,7 @@ import { Gate } from "./gate.ts";
 import { createInvoker } from "./invoke.ts";
 import { LoopTurns } from "./loop-turns.ts";
 import { stagingPlaces } from "./staging.ts";
+import { findStepUp, stepUpNameOf } from "./step-up.ts";
 import { startSlot, type Slot, type SlotParts } from "./slot.ts";
 import { createUsageMeter } from "./usage-meter.ts";
 import { keepWarm } from "./warm-keeper.ts";
@@ -29,7 +30,7 @@ export interface LambdaBackendOptions {
 /**
  * Task Managers as invocations of a function: what they are told goes out in requests, what they say comes back in the
  * responses. Nothing has to reach this machine.
- * @throws SplitrunError where credentials or region are not found, or the function cannot be updated
+ * @throws SplitrunError where credentials, region or a function to step up to are not found, or the function cannot be updated
  */
 export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackendOptions): Promise<Backend> {
   const sdk = await lambdaSdk();
@@ -42,6 +43,7 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
       .catch((error: unknown) => Promise.reject(lambdaError(error, `backend.forceColdStart: ${settings.functionName} could not be updated`)))
       .finally(() => manager.destroy());
   }
+  if (settings.memoryStepUpMb !== null) await findStepUp(sdk, client, settings);
   let s3: S3Client | undefined;
   const staging = () =>
     (s3 ??= createS3Client({
@@ -119,5 +121,5 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
 /** Where Lambda writes, unless the function was told otherwise. */
 function logGroupsOf({ functionName, memoryStepUpMb }: LambdaSpec): readonly string[] {
   const name = functionName.split(":").at(-1) ?? functionName;
-  return [name, ...(memoryStepUpMb === null ? [] : [`${name}-step-up`])].map((each) => `/aws/lambda/${each}`);
+  return [name, ...(memoryStepUpMb === null ? [] : [stepUpNameOf(name)])].map((each) => `/aws/lambda/${each}`);
 }

@@ -13,6 +13,7 @@ import type { Gate } from "./gate.ts";
 import type { InvocationEnd, InvocationTarget, Invoker } from "./invoke.ts";
 import { silentSocketMs } from "./client.ts";
 import { HeldAssignments, KeptGrants, SlotEnd } from "./slot-end.ts";
+import { stepUpNameOf } from "./step-up.ts";
 import type { UsageMeter } from "./usage-meter.ts";
 
 /** Lambda takes 6 MB; beside the inputs there are the task, artifacts and grants. */
@@ -220,7 +221,7 @@ class InvocationSlot implements Slot {
 
   get #stepUpFunction(): InvocationTarget {
     const { functionName, qualifier } = this.#function;
-    return { functionName: `${functionName}-step-up`, qualifier };
+    return { functionName: stepUpNameOf(functionName), qualifier };
   }
 
   /** One invocation that runs, and before it those that were refused or lacked an artifact. */

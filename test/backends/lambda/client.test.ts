@@ -68,17 +68,22 @@ describe("what Lambda refuses is named, by the error that the SDK makes of it", 
 });
 
 describe("why a function ended is read from what Lambda says of it", () => {
-  const exit = (reason: string) => functionFailure("Unhandled", JSON.stringify({ errorType: "Runtime.ExitError", errorMessage: `RequestId: 1 Error: ${reason}` }));
+  const exit = (reason: string, log: string | null = null) => functionFailure("Unhandled", JSON.stringify({ errorType: "Runtime.ExitError", errorMessage: `RequestId: 1 Error: ${reason}` }), log);
 
   test("a time-out, by its name or by older words alone", () => {
-    const newer = functionFailure("Unhandled", '{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1 Error: Task timed out after 3.00 seconds"}');
+    const newer = functionFailure("Unhandled", '{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1 Error: Task timed out after 3.00 seconds"}', null);
     expect(newer).toMatchObject({ kind: "timed-out", message: "the function's time-out of 3 s ended the invocation" });
-    expect(functionFailure("Unhandled", '{"errorMessage":"2026-01-01T00:00:00Z 1 Task timed out after 900.10 seconds"}')).toMatchObject({ kind: "timed-out" });
+    expect(functionFailure("Unhandled", '{"errorMessage":"2026-01-01T00:00:00Z 1 Task timed out after 900.10 seconds"}', null)).toMatchObject({ kind: "timed-out" });
   });
 
   test("memory is told from all else that kills", () => {
     expect(exit("Runtime exited with error: signal: killed")).toMatchObject({ kind: "out-of-memory", signal: "SIGKILL", exitCode: null });
-    expect(functionFailure("Runtime.OutOfMemory", "")).toMatchObject({ kind: "out-of-memory" });
+    expect(functionFailure("Runtime.OutOfMemory", "", null)).toMatchObject({ kind: "out-of-memory" });
+    const report = (used: number) => `REPORT RequestId: 1\tDuration: 5.00 ms\tBilled Duration: 5 ms\tMemory Size: 1769 MB\tMax Memory Used: ${used} MB\tStatus: error\tError Type: Runtime.ExitError\n`;
+    expect(exit("Runtime exited with error: signal: killed", report(1769))).toMatchObject({ kind: "out-of-memory" });
+    expect(exit("Runtime exited with error: signal: killed", report(249))).toMatchObject({
+      kind: "exited", signal: "SIGKILL", message: expect.stringContaining("249 of 1769 MB") as string,
+    });
     expect(exit("Runtime exited with error: signal: aborted")).toMatchObject({ kind: "exited", signal: "SIGABRT" });
     expect(exit("Runtime exited with error: signal: segmentation fault")).toMatchObject({ kind: "exited", signal: "SIGSEGV" });
     expect(exit("Runtime exited with error: exit status 7")).toMatchObject({ kind: "exited", exitCode: 7, signal: null });
@@ -86,9 +91,9 @@ describe("why a function ended is read from what Lambda says of it", () => {
   });
 
   test("code that does not load, an answer that is too large, an error of the code itself, and no JSON at all", () => {
-    expect(functionFailure("Unhandled", '{"errorType":"Runtime.ImportModuleError","errorMessage":"x"}')).toMatchObject({ kind: "not-loaded" });
-    expect(functionFailure("Unhandled", '{"errorType":"Function.ResponseSizeTooLarge","errorMessage":"x"}')).toMatchObject({ kind: "response-too-large" });
-    expect(functionFailure("Unhandled", '{"errorType":"Error","errorMessage":"Cannot find module"}')).toMatchObject({ kind: "threw", message: "Error: Cannot find module" });
-    expect(functionFailure("Unhandled", "not json")).toMatchObject({ kind: "threw", message: "Unhandled: not json" });
+    expect(functionFailure("Unhandled", '{"errorType":"Runtime.ImportModuleError","errorMessage":"x"}', null)).toMatchObject({ kind: "not-loaded" });
+    expect(functionFailure("Unhandled", '{"errorType":"Function.ResponseSizeTooLarge","errorMessage":"x"}', null)).toMatchObject({ kind: "response-too-large" });
+    expect(functionFailure("Unhandled", '{"errorType":"Error","errorMessage":"Cannot find module"}', null)).toMatchObject({ kind: "threw", message: "Error: Cannot find module" });
+    expect(functionFailure("Unhandled", "not json", null)).toMatchObject({ kind: "threw", message: "Unhandled: not json" });
   });
 });

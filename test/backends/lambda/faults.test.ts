@@ -53,6 +53,8 @@ test("faults that the job makes itself strike an item once, whatever the seed, a
   const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers, { faults, attemptsMax: 2 });
   expect(lines.map(({ output }) => output)).toEqual(numbers.map((item) => item * 2));
   expect(result.summary.taskManagerLosses > 0).toBe(fatal.length > 0);
+  // They die as what runs out of memory does, and are not taken for it.
+  expect(result.summary.memoryShort).toBeNull();
   for (const { index, attempts } of lines) expect(attempts, `item ${index}`).toBeLessThanOrEqual(failing.has(index) ? 2 : 1);
 });
 
@@ -96,6 +98,7 @@ describe("what ends an invocation is found, and blamed alone", () => {
     expect(result.state).toBe("finished-with-errors");
     expect(lines[77]?.error).toMatchObject({ code: "TASK_MANAGER_LOST", message: expect.stringContaining("out of memory") as string });
     expect(others(lines)).toBe(119);
+    expect(result.summary.memoryShort).not.toBeNull();
   });
 
   test("an item that needs more memory than the function has gets it from the one above it", async () => {
@@ -104,5 +107,14 @@ describe("what ends an invocation is found, and blamed alone", () => {
     expect(result.state).toBe("succeeded");
     expect(lines[77]).toMatchObject({ output: 400e6 });
     expect(others(lines)).toBe(119);
+  });
+
+  test("a function to step up to that is not there is missed before anything starts", async () => {
+    const before = emulator.lambda.invocations.length;
+    const backend = { kind: "lambda", functionName: "short", memoryStepUpMb: 1024 } as const;
+    await expect(runFunction(await temporaryFolder(onTestFinished), source, numbers, { backend })).rejects.toMatchObject({
+      code: "LAMBDA_NOT_DEPLOYED", field: "backend.memoryStepUpMb", message: expect.stringMatching(/short-step-up.*splitrun deploy.*--memory-step-up-mb 1024/) as string,
+    });
+    expect(emulator.lambda.invocations).toHaveLength(before);
   });
 });
