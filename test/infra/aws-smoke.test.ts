@@ -30,7 +30,7 @@ test("the check for a real account goes through against the emulator, and leaves
   expect(output).toMatch(/the same results: byte for byte/);
   expect(resourcesOf(account.emulator)).toEqual([]);
   expect(account.s3.requests.at(-1)).toMatchObject({ operation: "DeleteBucket", status: 204 });
-}, 240_000);
+});
 
 test("where it fails, it says at what, and removes what it has made all the same", async () => {
   account.emulator.denied.add("lambda:PublishVersion");
@@ -41,7 +41,7 @@ test("where it fails, it says at what, and removes what it has made all the same
   expect(output).toContain("may not lambda:PublishVersion");
   expect(resourcesOf(account.emulator)).toEqual([]);
   expect(account.s3.requests.at(-1)).toMatchObject({ operation: "DeleteBucket", status: 204 });
-}, 240_000);
+});
 
 test("what cannot be removed is said, and the rest is removed", async () => {
   account.emulator.denied.add("lambda:PublishVersion");
@@ -52,4 +52,4 @@ test("what cannot be removed is said, and the rest is removed", async () => {
   expect(output).toMatch(/FAIL {2}undeploy[\s\S]*ok {4}remove the bucket[\s\S]*Look for splitrun-smoke-/);
   expect(account.emulator.functionNames).toEqual([]);
   expect(account.s3.requests.at(-1)).toMatchObject({ operation: "DeleteBucket", status: 204 });
-}, 240_000);
+});

@@ -207,7 +207,7 @@ describe("deploying", () => {
     account.s3.put("staging", "team/splitrun/other/artifacts/1", "model");
     await deleteRuntime({}, account.how());
     expect(account.s3.keysOf("staging")).toEqual(["team/splitrun/other/artifacts/1"]);
-  }, 240_000);
+  });
 });
 
 describe("redeploying", () => {

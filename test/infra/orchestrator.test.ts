@@ -41,4 +41,4 @@ test("with `initialize`, the first job on Lambda deploys the runtime, the next f
   } finally {
     await orchestrator.close();
   }
-}, 240_000);
+});

@@ -44,7 +44,7 @@ describe.each([["x86_64", "x64", "arm64"], ["arm64", "arm64", "x64"]] as const)(
     expect(zip.unzippedBytes).toBeLessThan(unzippedBytesMax);
     // Room is left for a model of the usual size.
     expect(directZipBytesMax - zip.zippedBytes).toBeGreaterThan(20e6);
-  }, 240_000);
+  });
 });
 
 test("a native package of another version than splitrun was built with comes from its own files", async () => {

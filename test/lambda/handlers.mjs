@@ -8,7 +8,15 @@ import { setTimeout as delay } from "node:timers/promises";
 console.log("the module is loaded");
 let calls = 0;
 let ticks = 0;
-setInterval(() => { ticks += 1; }, 5).unref();
+let tickMs = performance.now();
+/** Between two ticks, since the last call of `streamed` began: longer when nothing went on. */
+let longestTickMs = 0;
+setInterval(() => {
+  ticks += 1;
+  const nowMs = performance.now();
+  longestTickMs = Math.max(longestTickMs, nowMs - tickMs);
+  tickMs = nowMs;
+}, 5).unref();
 
 class ItemError extends Error {
   name = "ItemError";
@@ -18,6 +26,7 @@ export async function buffered(event, context) {
   calls += 1;
   console.log("call", calls, "\nof this process");
   if (event.sleepMs !== undefined) await delay(event.sleepMs);
+  if (event.gate !== undefined) await opened(event.gate);
   if (event.throw !== undefined) throw new ItemError(event.throw);
   if (event.exit !== undefined) process.exit(event.exit);
   if (event.abort === true) process.abort();
@@ -34,6 +43,8 @@ export async function buffered(event, context) {
 }
 
 export const streamed = awslambda.streamifyResponse(async (event, out) => {
+  tickMs = performance.now();
+  longestTickMs = 0;
   if (event.throwFirst !== undefined) throw new ItemError(event.throwFirst);
   for (let index = 0; index < event.lines; index += 1) {
     out.write(`${JSON.stringify({ index, padding: "x".repeat(event.padding ?? 0) })}\n`);
@@ -41,9 +52,16 @@ export const streamed = awslambda.streamifyResponse(async (event, out) => {
     await delay(event.everyMs ?? 5);
     if (event.throwAfter === index) throw new ItemError("in the middle");
     if (event.exitAfter === index) process.exit(3);
+    if (event.gate !== undefined && index === event.lines - 2) await opened(event.gate);
   }
+  while (longestTickMs < (event.stoppedMs ?? 0)) await delay(5);
   out.end();
 });
+
+/** For as long as a test keeps it in its middle. */
+async function opened(gate) {
+  while (!existsSync(gate)) await delay(5);
+}
 
 /** Outside of the environment, for the test to see. */
 function mark(file) {
@@ -57,7 +75,7 @@ async function hoard(megabytes) {
     hoarded.push(Buffer.alloc(2 ** 20, megabyte % 251));
     if (megabyte % 8 === 0) await delay(5);
   }
-  // Long enough to be noticed.
-  await delay(megabytes * 2);
+  // What is too much is held until it is noticed.
+  if (megabytes > 100) await delay(60_000);
   return hoarded.length;
 }

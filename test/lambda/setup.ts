@@ -51,14 +51,17 @@ export interface Streamed {
   readonly error: Error | null;
 }
 
-export async function invokeStreamed(client: LambdaClient, name: string, event: unknown): Promise<Streamed> {
+export async function invokeStreamed(client: LambdaClient, name: string, event: unknown, onChunk: () => void = () => undefined): Promise<Streamed> {
   const chunks: string[] = [];
   let complete: Streamed["complete"] = null;
   let error: Error | null = null;
   try {
     const answer = await client.send(new InvokeWithResponseStreamCommand({ FunctionName: name, Payload: JSON.stringify(event), LogType: "Tail" }));
     for await (const part of answer.EventStream ?? []) {
-      if (part.PayloadChunk !== undefined) chunks.push(Buffer.from(part.PayloadChunk.Payload ?? []).toString("utf8"));
+      if (part.PayloadChunk !== undefined) {
+        chunks.push(Buffer.from(part.PayloadChunk.Payload ?? []).toString("utf8"));
+        onChunk();
+      }
       if (part.InvokeComplete !== undefined) {
         const { ErrorCode: code, ErrorDetails: details, LogResult: log = "" } = part.InvokeComplete;
         complete = { code, details, log: Buffer.from(log, "base64").toString("utf8") };

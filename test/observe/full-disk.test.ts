@@ -32,4 +32,4 @@ test("a process whose log met a full disk ends by itself", async () => {
   const runner = path.resolve(import.meta.dirname, "../../scripts/run-ts.mjs");
   const { stderr } = await run(process.execPath, [runner, path.resolve(import.meta.dirname, "../fixtures/log-to-full-disk.ts")], { timeout: 60_000 });
   expect(stderr).toBe("");
-}, 90_000);
+});

@@ -50,7 +50,7 @@ test("a function that throws, hangs, exits, dies, or answers what is not JSON fa
   await writeFile(path.join(folder, "task.mjs"), source);
   const end = await splitrun(
     ["run", "--json", "--input", "items.txt", "--output", "out", "--set", "task.kind=function", "--set", "task.module=./task.mjs",
-      "--set", "timeouts.itemMs=700", "--set", "attemptsMax=2", "--set", "heartbeat.reportMs=20"],
+      "--set", "timeouts.itemMs=3000", "--set", "attemptsMax=2", "--set", "heartbeat.reportMs=20"],
     { cwd: folder },
   );
   expect(end.code, end.stderr).toBe(1);
@@ -66,4 +66,4 @@ test("a function that throws, hangs, exits, dies, or answers what is not JSON fa
   expect(byInput.get("throw-final")?.attempts).toBe(1);
   expect(byInput.get("exit")?.error?.message).toMatch(/exit code 9/);
   expect(byInput.get("kill")?.error?.message).toMatch(/SIGSEGV/);
-}, 120_000);
+});

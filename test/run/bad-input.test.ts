@@ -78,7 +78,7 @@ test("every kind of bad image ends as its own error, and all the others have res
 task:
   kind: inference
   model: model.onnx
-  download: { timeoutMs: 3000, idleTimeoutMs: 1000, maxBytes: 5000000, hostBlockedMs: 3500 }
+  download: { timeoutMs: 8000, idleTimeoutMs: 3000, maxBytes: 5000000, hostBlockedMs: 3500 }
 attemptsMax: ${attemptsMax}
 output: out
 `,
@@ -111,7 +111,7 @@ output: out
   expect(failed.length).toBe(bad.length);
   expect((await splitrun(["verify", "out"], { cwd: folder })).code).toBe(0);
   for (const { code } of lines.flatMap(({ error }) => error ?? [])) expect(end.stderr).toContain(code);
-}, 120_000);
+});
 
 function interleaved(first: readonly string[], second: readonly string[]): readonly string[] {
   const all: string[] = [];

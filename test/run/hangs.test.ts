@@ -15,7 +15,7 @@ interface Line {
   readonly attempts: number;
 }
 
-const heartbeat = { reportMs: 20, everyMs: 200, timeoutMs: 1500 };
+const heartbeat = { reportMs: 20, everyMs: 200, timeoutMs: 4000 };
 
 async function folderOf(): Promise<{ readonly folder: string; readonly write: (name: string, contents: string | Buffer) => Promise<void> }> {
   const folder = await temporaryFolder(onTestFinished);
@@ -52,14 +52,14 @@ async function linesOf(folder: string): Promise<readonly Line[]> {
 
 describe("what hangs without dying", () => {
   test("in native code is found by its time limit, and every neighbour has its result", async () => {
-    const folder = await pictureJob(new Set([77]), { timeouts: { itemMs: 2500 } });
+    const folder = await pictureJob(new Set([77]), { timeouts: { itemMs: 5000 } });
     const end = await splitrun(["run", "job.json", "--json"], { cwd: folder });
     expect(JSON.parse(end.stdout)).toMatchObject({ counts: { items: 200, succeeded: 199, failed: 1 } });
     const lines = await linesOf(folder);
     expect(lines.map(({ index }) => index)).toEqual(Array.from({ length: 200 }, (_, n) => n));
     expect(lines.filter(({ error }) => error !== undefined).map(({ index, error }) => `${index} ${error?.code}`)).toEqual(["77 ITEM_TIMEOUT"]);
     expect(lines.every(({ attempts }) => attempts === 1)).toBe(true);
-  }, 60_000);
+  });
 });
 
 describe("a Task Manager that is given up", () => {
@@ -73,7 +73,7 @@ describe("a Task Manager that is given up", () => {
         return n;
       };`;
     const items = Array.from({ length: 100 }, (_, n) => (n === 20 ? "stop" : n === 80 ? "never" : n));
-    const folder = await functionJob(source, items, { timeouts: { taskManagerMs: 4000 }, speculation: false });
+    const folder = await functionJob(source, items, { timeouts: { taskManagerMs: 8000 }, speculation: false });
     const end = await splitrun(["run", "job.json", "--set", `env.MARKS=${folder}/`], { cwd: folder });
     expect(end.code, end.stderr).toBe(0);
     expect(end.stderr).toMatch(/Task Managers were lost and replaced; why: .*orchestrator\.log/);
@@ -81,7 +81,7 @@ describe("a Task Manager that is given up", () => {
     const log = await readFile(path.join(folder, "out", "runs", run, "logs", "orchestrator.log"), "utf8");
     expect(log).toMatch(/tm-\d+ said nothing for [\d.]+ s \(heartbeat\.timeoutMs\)/);
     expect(log).toMatch(/tm-\d+ got no further \(timeouts\.taskManagerMs/);
-  }, 60_000);
+  });
 });
 
 describe("a Task Manager whose orchestrator is killed is gone soon", () => {
@@ -99,8 +99,7 @@ describe("a Task Manager whose orchestrator is killed is gone soon", () => {
     await sleep(1000);
     started.child.kill("SIGKILL");
     await started.ended;
-    for (let tries = 0; tries < 100 && (await marked()).length > 0; tries++) await sleep(50);
-    expect(await marked()).toEqual([]);
+    while ((await marked()).length > 0) await sleep(50);
   }
   const working = (marked: readonly number[]) => marked.length >= 2;
 
@@ -129,7 +128,7 @@ describe("faults made on purpose", () => {
     const lines = await linesOf(folder);
     expect(lines.map(({ output }) => output)).toEqual(items.map((n) => n * 2));
     expect(lines.filter(({ attempts }) => attempts > 1).map(({ index }) => index)).toEqual([...failing]);
-  }, 60_000);
+  });
 });
 
 describe("memory", () => {
@@ -140,10 +139,10 @@ describe("memory", () => {
     const end = await splitrun(["run", "job.json", "--json"], { cwd: folder });
     expect(JSON.parse(end.stdout), end.stderr).toMatchObject({ counts: { items: 300, succeeded: 300, failed: 0 } });
     expect((await linesOf(folder)).every(({ attempts }) => attempts === 1)).toBe(true);
-  }, 60_000);
+  });
 
   test("that one item takes alone is that item's error, and its neighbours have results", async () => {
-    const source = "export default async (n) => { const big = n === 'big' ? Buffer.alloc(1.5e9, 1) : null; await new Promise((r) => setTimeout(r, big ? 3000 : 1)); return big?.length ?? n; };";
+    const source = "export default async (n) => { const big = n === 'big' ? Buffer.alloc(1.5e9, 1) : null; await new Promise((r) => setTimeout(r, big ? 600_000 : 1)); return big?.length ?? n; };";
     const items = Array.from({ length: 100 }, (_, n) => (n === 40 ? "big" : n));
     const folder = await functionJob(source, items, { resources: { maxRamPerWorkerMb: 400 } });
     await splitrun(["run", "job.json", "--json"], { cwd: folder });
@@ -151,5 +150,5 @@ describe("memory", () => {
     expect(lines.filter(({ error }) => error !== undefined).map(({ index, error }) => `${index} ${error?.code}`)).toEqual(["40 TASK_MANAGER_LOST"]);
     expect(lines.find(({ index }) => index === 40)?.error?.message).toMatch(/tm-\d+ ended \(killed by SIGKILL.*; it said: more than 400 MB in use\)/);
     expect(lines).toHaveLength(100);
-  }, 60_000);
+  });
 });

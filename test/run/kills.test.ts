@@ -1,4 +1,4 @@
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, onTestFinished, test } from "vitest";
 import { cliPath } from "../support/cli.ts";
 import { temporaryFolder } from "../support/function-task.ts";
 import { strikeKinds, Torture, type StrikeKind } from "./kills.ts";
@@ -21,13 +21,13 @@ describe.each(strikeKinds)("%s", (kind) => {
     console.log(`${kind}: SPLITRUN_SEED=${firstSeed}`);
     const torture = new Torture(await temporaryFolder(onTestFinished), cliPath);
     let strikes = 0;
-    for (let round = 0; round < roundsMax[kind] && strikes < strikesMin; round++) {
+    // A quick machine may be through with a job before it is struck: then further ones are.
+    for (let round = 0; strikes === 0 || (round < roundsMax[kind] && strikes < strikesMin); round++) {
       const seed = firstSeed + round;
       const end = await torture.round(kind, { seed, strikesMax: kind === "leak" ? 100 : 5, say: () => undefined }).catch((cause: unknown) => {
         throw new Error(`SPLITRUN_SEED=${seed}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
       });
       strikes += end.strikes;
     }
-    expect(strikes).toBeGreaterThan(0);
   }, 300_000);
 });

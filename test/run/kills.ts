@@ -124,7 +124,7 @@ function jobFor(kind: StrikeKind, random: Random): JobKind {
 
 // ---- jobs ----
 
-const heartbeat = { reportMs: 20, everyMs: 300, timeoutMs: 1500 };
+const heartbeat = { reportMs: 20, everyMs: 300, timeoutMs: 3000 };
 
 const writeJob: Readonly<Record<JobKind, (folder: string) => Promise<string>>> = {
   numbers: (folder) => writeNumbers(folder, "job.json", range(0, 3000)),
@@ -322,7 +322,7 @@ class Round {
     const { folder, cacheDir, cliPath } = this.#parts;
     const verified = await startCommand(process.execPath, [cliPath, "verify", this.home], { cwd: folder, cacheDir }).ended;
     assert.equal(verified.code, 0, verified.stderr);
-    for (let tries = 0; tries < 100 && (await this.#processes()).length > 0; tries++) await sleep(50);
+    for (let tries = 0; tries < 600 && (await this.#processes()).length > 0; tries++) await sleep(50);
     assert.deepEqual(await this.#processes(), [], "processes stayed behind");
   }
 

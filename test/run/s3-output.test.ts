@@ -172,7 +172,7 @@ describe("a job with its output in S3", () => {
       break;
     }
     await expectWhole(place, objects, doubled(1000));
-  }, 180_000);
+  });
 });
 
 const missing = radosgwMissing();

@@ -50,7 +50,7 @@ describe("twenty jobs at once", () => {
     }
     await orchestrator.close();
     await until(async () => (await processesMarked(mark)).length === 0);
-  }, 120_000);
+  });
 
   test("each has its share of the Task Managers while all have work, and what one leaves goes to the others", async () => {
     const { orchestrator, job } = await workshop({ maxTaskManagers: 6 });
@@ -63,7 +63,7 @@ describe("twenty jobs at once", () => {
     handles[2]?.cancel();
     await handles[2]?.done;
     await settled(handles.slice(0, 2), [2, 4, 0]);
-  }, 120_000);
+  });
 
   test("a higher priority gets all that it can use, and the others go on when it has ended", async () => {
     const { orchestrator, job } = await workshop({ maxTaskManagers: 2 });
@@ -76,5 +76,5 @@ describe("twenty jobs at once", () => {
     expect(await high.done).toMatchObject({ state: "cancelled" });
     const { succeeded } = low.progress;
     await untilWith([low], () => low.progress.succeeded > succeeded);
-  }, 120_000);
+  });
 });

@@ -77,10 +77,14 @@ describe("an assignment", () => {
 
   test("gives back what is not begun when its time is over, and what is begun ends", async () => {
     const { manager, gate } = await startFunction();
-    manager.assign([{ hold: gate }, ...texts(99)], { endWithinMs: 1000 });
-    await soon(() => existsSync(`${gate}.held`));
-    await manager.until(() => manager.returned("DEADLINE").length > 0);
-    expect(manager.returned("DEADLINE")).toEqual([Array.from({ length: 99 }, (_, n) => n + 1)]);
+    const back = () => manager.returned("DEADLINE");
+    // A busy machine may not get to the first one in that time: then all of it comes back, and has more time.
+    for (let endWithinMs = 500; !existsSync(`${gate}.held`); endWithinMs *= 2) {
+      const before = back().length;
+      manager.assign([{ hold: gate }, ...texts(99)], { assignment: endWithinMs, endWithinMs });
+      await manager.until(() => back().length > before);
+    }
+    expect(back().at(-1)).toEqual(Array.from({ length: 99 }, (_, n) => n + 1));
     await writeFile(gate, "");
     await manager.until(() => manager.messages.some(({ kind }) => kind === "idle"));
     expect([...manager.results.keys()]).toEqual([0]);

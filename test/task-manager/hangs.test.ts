@@ -40,7 +40,7 @@ function suspects({ begun, results, errors, returned }: TaskManagerProcess): num
 
 describe("native code that hangs", () => {
   test("alone in its batch ends as its error, the others come back, and the process ends", async () => {
-    const { manager, white, black } = await startLooping(1, 400);
+    const { manager, white, black } = await startLooping(1, 2000);
     manager.assign([black, white, black, black]);
     expect(await manager.ended).toMatchObject({ signal: "SIGTERM" });
     expect([...manager.errors.values()]).toMatchObject([{ index: 1, code: "ITEM_TIMEOUT", stage: "infer", retryable: false }]);
@@ -50,7 +50,7 @@ describe("native code that hangs", () => {
   });
 
   test("in a batch makes suspects of that batch, and of no other item", async () => {
-    const { manager, white, black } = await startLooping(4, 400);
+    const { manager, white, black } = await startLooping(4, 2000);
     manager.assign([black, white, black, black, ...Array.from({ length: 40 }, () => black)]);
     await manager.ended;
     expect(manager.errors.size).toBe(0);
@@ -72,7 +72,7 @@ describe("native code that hangs", () => {
   });
 
   test("tried apart names itself at once, and those before it have their results", async () => {
-    const { manager, white, black } = await startLooping(8, 400);
+    const { manager, white, black } = await startLooping(8, 2000);
     manager.assign([black, black, white, black], { apart: true });
     await manager.ended;
     expect([...manager.results.keys()]).toEqual([0, 1]);
@@ -92,7 +92,7 @@ test("a picture whose decoding does not end is blamed alone, and what was begun 
     folder,
     task: { ...task, download: downloadSpec({ concurrency: 4, maxBytes: 50_000_000 }) },
     artifact: modelPath,
-    configure: { itemTimeoutMs: 1500 },
+    configure: { itemTimeoutMs: 3000 },
   });
   manager.assign([black, black, endless, ...Array.from({ length: 40 }, () => black)]);
   expect(await manager.ended).toMatchObject({ signal: "SIGTERM" });
@@ -105,7 +105,7 @@ test("a function that hangs is blamed alone, and what was announced behind it co
   const folder = await temporaryFolder(onTestFinished);
   const { task, artifacts } = await functionTask(folder, "export default (item) => { if (item === 'hang') for (;;); return item; };");
   const [artifact] = artifacts.values();
-  const manager = await startTaskManagerProcess({ folder, task, artifact: artifact?.path ?? "", configure: { itemTimeoutMs: 300 } });
+  const manager = await startTaskManagerProcess({ folder, task, artifact: artifact?.path ?? "", configure: { itemTimeoutMs: 2000 } });
   manager.assign([...Array.from({ length: 500 }, (_, n) => n), "hang", ...Array.from({ length: 499 }, (_, n) => n)]);
   await manager.ended;
   expect([...manager.errors.values()]).toMatchObject([{ index: 500, code: "ITEM_TIMEOUT", stage: "function" }]);
@@ -124,11 +124,11 @@ test("the time for which the whole process was stopped counts for no item", asyn
   const { task, artifacts } = await functionTask(folder, source);
   const [artifact] = artifacts.values();
   const gate = path.join(folder, "gate");
-  const manager = await startTaskManagerProcess({ folder, task, artifact: artifact?.path ?? "", configure: { itemTimeoutMs: 2500 } });
+  const manager = await startTaskManagerProcess({ folder, task, artifact: artifact?.path ?? "", configure: { itemTimeoutMs: 4000 } });
   manager.assign([gate]);
   while (!existsSync(`${gate}.held`)) await sleep(5);
   manager.child.kill("SIGSTOP");
-  await sleep(4000);
+  await sleep(6000);
   manager.child.kill("SIGCONT");
   // Several looks at what is overdue.
   const before = manager.messages.length;

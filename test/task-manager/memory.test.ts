@@ -127,6 +127,7 @@ describe("a real Task Manager", () => {
   test("that leaks gives a few items back for lack of memory, then ends and blames no item", async () => {
     // Between the level at which something is done and that at which it ends at once there are 80 MB of these.
     const manager = await start(800);
+    await manager.until(() => manager.messages.some(({ kind }) => kind === "heartbeat"));
     const rssMb = manager.messages.flatMap((message) => (message.kind === "heartbeat" ? [message.rssMb] : []));
     manager.assign([680 - (rssMb.at(-1) ?? 90), ...Array.from({ length: 2000 }, () => "work")]);
     expect(await manager.ended).toEqual({ exitCode: 0, signal: null });

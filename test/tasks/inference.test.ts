@@ -174,7 +174,7 @@ describe.each([["on threads", true], ["on the caller's thread", false]])("infere
 });
 
 test("batches and downloads become smaller when memory is short, and larger again", async () => {
-  const { executor, host, folder } = await start(true, { model: countingModel("N"), downloads: 16, infer: { batch: 8 }, postprocess: { activation: "none", labels: null } });
+  const { executor, host, folder } = await start(true, { model: countingModel("N"), downloads: 16, infer: { batch: 8, batchWaitMs: 1000 }, postprocess: { activation: "none", labels: null } });
   const { red } = await pictures(folder);
   const largest = async (share: number) => {
     host.results.clear();

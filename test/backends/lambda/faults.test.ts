@@ -35,8 +35,8 @@ describe("whatever becomes of invocations, nothing is lost and nothing is there 
     ["requests that are delivered twice", { kind: "deliver-twice", times: 3, when: isWork }],
     ["failures of Lambda itself", { kind: "refuse", status: 500, code: "ServiceException", times: 3, when: isWork }],
     ["updates meanwhile", { kind: "refuse", status: 409, code: "ResourceConflictException", times: 2 }],
-    ["invocations that say nothing for longer than is waited for", { kind: "stall", afterMs: 50, forMs: 2500, times: 2, when: isWork }, { reportMs: 20, everyMs: 100, timeoutMs: 1000 }],
-  ])("%s", async (_name, fault, heartbeat = { reportMs: 20, everyMs: 200, timeoutMs: 4000 }) => {
+    ["invocations that say nothing for longer than is waited for", { kind: "stall", afterMs: 50, forMs: 6000, times: 2, when: isWork }, { reportMs: 20, everyMs: 200, timeoutMs: 3000 }],
+  ])("%s", async (_name, fault, heartbeat = { reportMs: 20, everyMs: 200, timeoutMs: 6000 }) => {
     const active = emulator.lambda.faults.push(fault);
     const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), source, numbers, { heartbeat });
     expect(result.state).toBe("succeeded");
@@ -56,23 +56,6 @@ test("faults that the job makes itself strike an item once, whatever the seed, a
   // They die as what runs out of memory does, and are not taken for it.
   expect(result.summary.memoryShort).toBeNull();
   for (const { index, attempts } of lines) expect(attempts, `item ${index}`).toBeLessThanOrEqual(failing.has(index) ? 2 : 1);
-});
-
-describe("an invocation ends in time", () => {
-  const slow = "export default async (item) => { await new Promise((r) => setTimeout(r, 25)); return item * 2; };";
-  test.each<[string, Partial<Job>]>([
-    ["what it cannot begin before the function's time-out", { backend: { kind: "lambda", functionName: "short" } }],
-    ["what it has not begun after splitSeconds", { backend: { kind: "lambda", splitSeconds: 1 } }],
-  ])("%s goes back, and is no try", async (_what, changes) => {
-    const before = emulator.lambda.invocations.length;
-    const { result, lines } = await runFunction(await temporaryFolder(onTestFinished), slow, numbers.slice(0, 200), {
-      ...changes, policy: "none", splitSize: 200, taskManagers: 1, speculation: false,
-    });
-    expect(result.summary.taskManagerLosses).toBe(0);
-    expect(lines.every(({ output, index, attempts }) => output === index * 2 && attempts === 1)).toBe(true);
-    const { length } = emulator.lambda.invocations.slice(before).filter(({ error }) => error === null);
-    expect(length).toBeGreaterThan(2);
-  });
 });
 
 describe("what ends an invocation is found, and blamed alone", () => {

@@ -78,18 +78,21 @@ describe("the same job gives the same bytes on sequential, local and lambda", ()
 test("kill -9 of the orchestrator in the middle, and resume: every item once", async () => {
   const folder = await temporaryFolder(onTestFinished);
   const out = path.join(folder, "out");
-  await writeFile(path.join(folder, "f.mjs"), "export default async (item) => { await new Promise((r) => setTimeout(r, 5)); return item; };");
-  await writeFile(path.join(folder, "items.jsonl"), Array.from({ length: 800 }, (_, at) => `${at}\n`).join(""));
+  const hurry = path.join(folder, "hurry");
+  await writeFile(path.join(folder, "f.mjs"), `import { existsSync } from "node:fs"; export default async (item) => { if (!existsSync(${JSON.stringify(hurry)})) await new Promise((r) => setTimeout(r, 20)); return item; };`);
+  // A minute's work, until there is the file.
+  await writeFile(path.join(folder, "items.jsonl"), Array.from({ length: 8000 }, (_, at) => `${at}\n`).join(""));
   await writeFile(path.join(folder, "job.yaml"), `input: items.jsonl\ntask: { kind: function, module: f.mjs }\nbackend: lambda\ntaskManagers: 3\nheartbeat: { reportMs: 20 }\noutput: ${out}\n`);
   const { child, ended } = startSplitrun(["run", "job.yaml"], { cwd: folder });
   const stored = async () => (await jsonLines<ResultLine>(path.join(out, "results.jsonl")).catch(() => [])).length;
   while ((await stored()) < 100) await new Promise((resolve) => setTimeout(resolve, 20));
   child.kill("SIGKILL");
   await ended;
-  expect(await stored()).toBeLessThan(800);
+  expect(await stored()).toBeLessThan(8000);
+  await writeFile(hurry, "");
   const resumed = await splitrun(["resume", out, "--json"], { cwd: folder });
   expect(resumed.code).toBe(0);
-  expect(JSON.parse(resumed.stdout)).toMatchObject({ state: "succeeded", counts: { items: 800, succeeded: 800 } });
+  expect(JSON.parse(resumed.stdout)).toMatchObject({ state: "succeeded", counts: { items: 8000, succeeded: 8000 } });
   expect((await splitrun(["verify", out], { cwd: folder })).code).toBe(0);
 });
 

@@ -27,6 +27,8 @@ beforeAll(async () => {
   for (const key of [lambda.credentials, lambda.roleCredentials]) s3.keys.set(key.accessKeyId, key);
   Object.assign(process.env, environmentOf(lambda), { AWS_ENDPOINT_URL_S3: s3.endpoint });
   await deployFunction(lambda, { timeoutSeconds: 20 });
+  // What is counted of one test is no other's.
+  for (const name of ["buffered", "no-streams", "kept-warm", "cold"]) await deployFunction(lambda, { name, timeoutSeconds: 20 });
 });
 afterAll(async () => {
   await lambda.stop();
@@ -37,15 +39,16 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
+const invocationsOf = (name: string) => lambda.invocations.filter(({ functionName }) => functionName === name);
+
 const numbers = Array.from({ length: 300 }, (_, at) => at);
 const isWork = (payload: Buffer) => payload.includes('"kind":"work"');
 
 describe("buffered: the answer is read at its end", () => {
   test("every item is done once, and no response is a stream", async () => {
-    const before = lambda.invocations.length;
-    const { lines } = await runFunction(await temporaryFolder(onTestFinished), "export default (item) => item * 2;", numbers, { backend: { kind: "lambda", buffered: true } });
+    const { lines } = await runFunction(await temporaryFolder(onTestFinished), "export default (item) => item * 2;", numbers, { backend: { kind: "lambda", functionName: "buffered", buffered: true } });
     expect(lines.map(({ output }) => output)).toEqual(numbers.map((item) => item * 2));
-    expect(lambda.invocations.slice(before).some(({ streamed }) => streamed)).toBe(false);
+    expect(invocationsOf("buffered").some(({ streamed }) => streamed)).toBe(false);
   });
 
   test("answers that are lost are done again, and a poisonous item is found though nobody said what was begun", async () => {
@@ -79,11 +82,10 @@ describe("buffered: the answer is read at its end", () => {
   });
 
   test("it is fallen back on where responses cannot be streamed", async () => {
-    const refused = lambda.faults.push({ kind: "refuse", status: 400, code: "ModeNotSupportedException" });
-    const before = lambda.invocations.length;
-    await runFunction(await temporaryFolder(onTestFinished), "export default (item) => item;", numbers);
+    const refused = lambda.faults.push({ kind: "refuse", functionName: "no-streams", status: 400, code: "ModeNotSupportedException" });
+    await runFunction(await temporaryFolder(onTestFinished), "export default (item) => item;", numbers, { backend: { kind: "lambda", functionName: "no-streams" } });
     expect(refused.taken).toBe(1);
-    expect(lambda.invocations.slice(before).some(({ streamed }) => streamed)).toBe(false);
+    expect(invocationsOf("no-streams").some(({ streamed }) => streamed)).toBe(false);
   });
 });
 
@@ -155,12 +157,10 @@ test("what a job allows a host holds over all invocations", async () => {
 });
 
 test("environments are kept warm by pings that overlap", async () => {
-  lambda.reclaim();
-  const backend = await backendWith({ keepWarm: { taskManagers: 3, everyMs: 60_000 } });
-  const before = lambda.invocations.length;
-  while (lambda.invocations.length < before + 3) await new Promise((resolve) => setTimeout(resolve, 20));
+  const backend = await backendWith({ functionName: "kept-warm", keepWarm: { taskManagers: 3, everyMs: 60_000 } });
+  await until(() => invocationsOf("kept-warm").length === 3);
   await backend.close();
-  expect(new Set(lambda.invocations.slice(before).map(({ environmentId }) => environmentId)).size).toBe(3);
+  expect(new Set(invocationsOf("kept-warm").map(({ environmentId }) => environmentId)).size).toBe(3);
 });
 
 test("what keeping warm costs is told beside what a run costs", async () => {
@@ -197,16 +197,15 @@ test("the requests of an output in S3 are part of what a run costs", async () =>
 });
 
 test("with forceColdStart every environment of a job is a new one", async () => {
-  await deployFunction(lambda, { name: "cold" });
   const folder = await temporaryFolder(onTestFinished);
   const run = (output: string, forceColdStart: boolean) => runFunction(folder, "export default (item) => item;", [1, 2, 3], {
     backend: { kind: "lambda", functionName: "cold", forceColdStart }, taskManagers: 1, output: path.join(folder, output),
   });
   await run("first", false);
   const firstOfRun = async (output: string, forceColdStart: boolean) => {
-    const before = lambda.invocations.length;
+    const before = invocationsOf("cold").length;
     await run(output, forceColdStart);
-    return lambda.invocations[before]?.cold;
+    return invocationsOf("cold")[before]?.cold;
   };
   expect(await firstOfRun("warm", false)).toBe(false);
   expect(await firstOfRun("cold", true)).toBe(true);

@@ -25,7 +25,7 @@ export function emulated(options: LambdaEmulatorOptions = {}, deployed: readonly
     if (!ricInstalled) console.log(`functions run as ${emulator.describeRuntime("nodejs22.x")}`);
     Object.assign(process.env, environmentOf(emulator));
     for (const each of deployed) await deployFunction(emulator, each);
-  }, 60_000);
+  });
   afterAll(async () => {
     await emulator?.stop();
   });
@@ -71,7 +71,7 @@ export async function runFunction(folder: string, source: string, input: readonl
   process.env["SPLITRUN_CACHE_DIR"] = path.join(folder, "cache");
   const result = await runJob({
     baseDir: folder, input, task: { kind: "function", module: "function.mjs" }, backend: { kind: "lambda" }, taskManagers: 3,
-    heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 4000 }, output: path.join(folder, "out"), ...changes,
+    heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 6000 }, output: path.join(folder, "out"), ...changes,
   });
   const lines = (await jsonLines<ResultLine>(path.join(result.home, "results.jsonl"))).sort((a, b) => a.index - b.index);
   expect(lines.map(({ index }) => index), `${result.state}: ${result.summary.message}`).toEqual(input.map((_, index) => index));

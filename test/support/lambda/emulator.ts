@@ -64,6 +64,11 @@ export interface LambdaEmulatorOptions {
   readonly rolePropagationMs?: number;
   /** How long a second of a function's time-out lasts. @default 1000 */
   readonly secondMs?: number;
+  /**
+   * So much later than it is told is an invocation ended that runs into its time-out: of one that ends in time by
+   * itself a test may hold that it is not ended, however busy the machine. @default 0
+   */
+  readonly lateMs?: number;
   /** @default 10 000 */
   readonly initTimeoutMs?: number;
   /** @default 300 000 */
@@ -158,7 +163,7 @@ export async function startLambdaEmulator(options: LambdaEmulatorOptions = {}): 
       AWS_SECRET_ACCESS_KEY: roleCredentials.secretAccessKey,
       ...(roleCredentials.sessionToken === undefined ? {} : { AWS_SESSION_TOKEN: roleCredentials.sessionToken }),
     },
-    secondMs: options.secondMs ?? 1000, initTimeoutMs: options.initTimeoutMs ?? 10_000, memoryPollMs: options.memoryPollMs ?? 50,
+    secondMs: options.secondMs ?? 1000, lateMs: options.lateMs ?? 0, initTimeoutMs: options.initTimeoutMs ?? 10_000, memoryPollMs: options.memoryPollMs ?? 50,
     idleMsMax: options.idleMsMax ?? 300_000, lifeMsMax: options.lifeMsMax ?? Infinity,
   });
   const images = new Map<string, Buffer>();

@@ -49,6 +49,7 @@ export interface EnvironmentOptions {
   readonly variables: Readonly<Record<string, string>>;
   /** How long a second of the function's time-out lasts. */
   readonly secondMs: number;
+  readonly lateMs: number;
   readonly initTimeoutMs: number;
   readonly memoryPollMs: number;
   readonly watchdog: Watchdog;
@@ -203,7 +204,7 @@ export class Environment {
     const timeoutMs = timeoutSeconds * this.#options.secondMs;
     const deadlineMs = Date.now() + timeoutMs;
     this.#killedBy = null;
-    const limit = setTimeout(() => this.#kill("timeout"), timeoutMs);
+    const limit = setTimeout(() => this.#kill("timeout"), timeoutMs + this.#options.lateMs);
     this.#write(`START RequestId: ${requestId} Version: ${version}`);
     let error = this.#process === null ? await this.#boot(requestId) : null;
     if (error === null) error = await this.#handle(order, deadlineMs);
@@ -342,7 +343,10 @@ export class Environment {
     const timers: NodeJS.Timeout[] = [];
     if (fault?.kind === "kill" && fault.afterBytes === undefined) timers.push(setTimeout(() => this.#kill("order"), fault.afterMs ?? 0));
     if (fault?.kind === "stall") {
-      timers.push(setTimeout(() => signal("SIGSTOP"), fault.afterMs), setTimeout(() => signal("SIGCONT"), fault.afterMs + fault.forMs));
+      timers.push(setTimeout(() => {
+        signal("SIGSTOP");
+        timers.push(setTimeout(() => signal("SIGCONT"), fault.forMs));
+      }, fault.afterMs));
     }
     return () => timers.forEach((timer) => clearTimeout(timer));
   }

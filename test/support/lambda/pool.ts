@@ -18,6 +18,7 @@ export interface PoolOptions {
   readonly loop: string;
   readonly variables: Readonly<Record<string, string>>;
   readonly secondMs: number;
+  readonly lateMs: number;
   readonly initTimeoutMs: number;
   readonly memoryPollMs: number;
   /** An environment that nobody used for so long is ended. */
@@ -57,12 +58,12 @@ export class Pool {
   }
 
   async create(deployment: Deployment): Promise<Environment> {
-    const { directory, iam, logs, variables, client, loop, secondMs, initTimeoutMs, memoryPollMs, watchdog } = this.#options;
+    const { directory, iam, logs, variables, client, loop, secondMs, lateMs, initTimeoutMs, memoryPollMs, watchdog } = this.#options;
     this.#made += 1;
     const options: EnvironmentOptions = {
       id: randomBytes(16).toString("hex"), deployment, directory: path.join(directory, `environment-${this.#made}`),
       program: runtimeProgram(deployment.runtime, client, loop),
-      variables, secondMs, initTimeoutMs, memoryPollMs, watchdog,
+      variables, secondMs, lateMs, initTimeoutMs, memoryPollMs, watchdog,
       log: (stream, events) => {
         const role = iam.byArn(deployment.roleArn);
         if (role === null || !allows(role, "logs:PutLogEvents")) return;
