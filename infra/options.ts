@@ -19,8 +19,9 @@ export interface RuntimeOptions {
   readonly architecture?: Architecture;
   /** Lambda's own name of a Node.js. @default "nodejs22.x" */
   readonly nodeRuntime?: NodeRuntime;
-  /** Environment of the Task Managers; at most 4 KB. Who may see the function's configuration may read it. */
+  /** Environment of the Task Managers; at most 4 KB, and none that Lambda sets itself. Who may see the function's configuration may read it. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** At most 40, of names that begin with neither `aws:` nor `splitrun:`. */
   readonly tags?: Readonly<Record<string, string>>;
   /** Invocations that are kept for this function and are also its most; null: as many as the account has. @default null */
   readonly reservedConcurrency?: number | null;
@@ -80,34 +81,50 @@ const environmentBytesMax = 4096;
 
 /** `-step-up` and `-role` have to fit behind it: 64 characters each. */
 const name = z.string().regex(/^[\w-]{1,56}$/, "1 to 56 letters, digits, - and _");
-const memoryMb = z.int().min(128).max(10_240);
+const whole = (min: number, max: number) => {
+  const allowed = `a whole number from ${min} to ${max}`;
+  return z.int(allowed).min(min, allowed).max(max, allowed);
+};
+const memoryMb = whole(128, 10_240);
 const place = z.string().transform((text, context) => {
   const found = placeOf(text);
   if (found === null) context.addIssue({ code: "custom", message: "bucket or s3://bucket/prefix/" });
   return found ?? z.NEVER;
 });
-const environment = z.record(z.string().regex(/^[a-zA-Z]\w+$/, "a letter, then at least one more letter, digit or _"), z.string())
+/** Lambda guide, "Defined runtime environment variables": those that it lets nobody set. */
+const reservedVariable = /^(AWS_(REGION|DEFAULT_REGION|EXECUTION_ENV|ACCESS_KEY|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|LAMBDA_\w+)|LAMBDA_(TASK_ROOT|RUNTIME_DIR))$/;
+const variable = z.string()
+  .regex(/^[a-zA-Z]\w+$/, "a letter, then at least one more letter, digit or _")
+  .refine((text) => !reservedVariable.test(text), "Lambda sets this one itself; give it another name");
+const environment = z.record(variable, z.string())
   .refine((variables) => Buffer.byteLength(JSON.stringify(variables)) <= environmentBytesMax, `at most ${environmentBytesMax} bytes in all`);
+
+/** A resource has 50; splitrun has some of its own. */
+const tagsMax = 40;
+const tagName = z.string().regex(/^(?!aws:|splitrun:).{1,128}$/i, "1 to 128 characters that begin with neither aws: nor splitrun:");
+const tags = z.record(tagName, z.string().max(256, "values of at most 256 characters")).refine((given) => Object.keys(given).length <= tagsMax, `at most ${tagsMax}`);
+
+const ids = (valid: RegExp, allowed: string) => z.array(z.string(allowed).regex(valid, allowed), allowed).min(1, allowed);
 
 const schema = z.strictObject({
   name: name.default(nameDefault),
   region: z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d+$/, "such as eu-central-1").nullable().default(null),
   memoryMb: memoryMb.default(1769),
-  timeoutSeconds: z.int().min(1).max(900).default(900),
-  ephemeralMb: z.int().min(512).max(10_240).default(512),
-  architecture: z.enum(architectures).default("x86_64"),
-  nodeRuntime: z.enum(nodeRuntimes).default("nodejs22.x"),
+  timeoutSeconds: whole(1, 900).default(900),
+  ephemeralMb: whole(512, 10_240).default(512),
+  architecture: z.enum(architectures, architectures.join(", ")).default("x86_64"),
+  nodeRuntime: z.enum(nodeRuntimes, nodeRuntimes.join(", ")).default("nodejs22.x"),
   environment: environment.default({}),
-  tags: z.record(z.string().min(1).max(128), z.string().max(256)).default({}),
-  reservedConcurrency: z.int().min(1).max(1_000_000).nullable().default(null),
+  tags: tags.default({}),
+  reservedConcurrency: whole(1, 1_000_000).nullable().default(null),
   memoryStepUpMb: memoryMb.nullable().default(null),
-  retentionDays: z.literal(retentionDaysAllowed).default(14),
+  retentionDays: z.literal(retentionDaysAllowed, retentionDaysAllowed.join(", ")).default(14),
   stagingBucket: place.nullable().default(null),
   read: z.array(place).default([]),
   write: z.array(place).default([]),
   vpc: z.strictObject({
-    subnetIds: z.array(z.string().regex(/^subnet-\w+$/)).min(1),
-    securityGroupIds: z.array(z.string().regex(/^sg-\w+$/)).min(1),
+    subnetIds: ids(/^subnet-\w+$/, "one or more, such as subnet-0123abcd, together with securityGroupIds"),
+    securityGroupIds: ids(/^sg-\w+$/, "one or more, such as sg-0123abcd, together with subnetIds"),
   }).nullable().default(null),
   image: z.string().max(200).regex(/^[\w.-]+\.dkr\.ecr\.[\w.-]+\/[\w./-]+(:[\w.-]+|@sha256:[0-9a-f]{64})$/, "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, or NAME@sha256:…").nullable().default(null),
 });
@@ -131,7 +148,7 @@ function invalid(options: RuntimeOptions, issues: readonly z.core.$ZodIssue[]): 
   const field = issue?.path.map(String).join(".") ?? "";
   const value = issue?.path.reduce<unknown>((inner, key) => (inner as Readonly<Record<PropertyKey, unknown>> | undefined)?.[key], options);
   // Of the environment only the name is said.
-  const shown = field.startsWith("environment") ? "" : `${JSON.stringify(value)} is not allowed: `;
+  const shown = field.startsWith("environment") ? "" : `${JSON.stringify(value)} is not allowed; allowed: `;
   const why = issue?.code === "invalid_key" ? issue.issues[0]?.message : issue?.message;
   return wrong(field, field.startsWith("environment") ? undefined : value, `${shown}${why ?? "it is wrong"}`);
 }

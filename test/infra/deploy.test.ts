@@ -386,12 +386,18 @@ describe("what AWS refuses is said with the way out", () => {
   });
 
   test.each([
-    [{ memoryMb: 100 }, "runtime.memoryMb: 100 is not allowed"],
+    [{ memoryMb: 100 }, "runtime.memoryMb: 100 is not allowed; allowed: a whole number from 128 to 10240"],
+    [{ retentionDays: 8 }, "runtime.retentionDays: 8 is not allowed; allowed: 1, 3, 5, 7, 14"],
+    [{ vpc: { subnetIds: ["subnet-1"], securityGroupIds: [] } }, "runtime.vpc.securityGroupIds: [] is not allowed; allowed: one or more"],
+    [{ tags: { "aws:stage": "x" } }, "runtime.tags"],
     [{ name: "no spaces" }, "runtime.name"],
     [{ memoryMb: 2000, memoryStepUpMb: 2000 }, "is not more than the 2000 MB"],
     [{ read: ["http://images/"] }, "runtime.read.0"],
     [{ memory: 100 } as RuntimeOptions, "runtime.memory: is no option"],
     [{ environment: { "1A": "secret" } }, "runtime.environment"],
+    // Lambda would refuse it, once the role and the log group are made.
+    [{ environment: { AWS_REGION: "secret" } }, "runtime.environment.AWS_REGION: Lambda sets this one itself"],
+    [{ environment: { LARGE: "secret".repeat(700) } }, "at most 4096 bytes"],
   ])("an option that is wrong: %j", async (options, words) => {
     const { code, message } = await refusal(deploy(options));
     expect([code, message.includes(words), message.includes("secret")]).toEqual(["RUNTIME_INVALID", true, false]);
