@@ -36,6 +36,11 @@ export class Intake {
     return this.#remaining ?? Infinity;
   }
 
+  /** Of them, those that are still to be done, if as many are as of those read so far; what nobody knows of does not count. */
+  get toDo(): number {
+    return this.#remaining === null || this.#read === 0 ? 0 : (this.#remaining * this.#items) / this.#read;
+  }
+
   get meanWeight(): number {
     return this.#items === 0 ? 1 : this.#weight / this.#items;
   }

@@ -733,7 +733,7 @@ class StateMachine implements Scheduler {
   #usefulCount(nowMs: number): number {
     if (this.#waiting.all === 0) return this.#speculation.wanted - this.#launcher.launching;
     if (this.#isNearlyDone(nowMs)) return 0;
-    const items = this.#waiting.all + this.#intake.remaining - this.#fleet.bound;
+    const items = this.#waiting.all + this.#intake.toDo - this.#fleet.bound;
     return Math.ceil(items / (this.#assigner.fixedItems ?? this.#fleet.lanes)) - this.#fleet.idle - this.#launcher.launching;
   }
 

@@ -16,6 +16,22 @@ describe("launching", () => {
     expect(launched(8, 8, 25)).toEqual([1, 2, 3]);
   });
 
+  test("where nobody knows how many items there are, for those that were read, and for more as more are read", () => {
+    const scheduler = newScheduler({ taskManagersMax: 100 });
+    scheduler.step(allowance(100));
+    expect(only("launch", scheduler.step(itemsRead(0, 20, { remaining: null })))).toEqual([{ kind: "launch", ids: [1, 2] }]);
+    expect(only("launch", scheduler.step(itemsRead(20, 15, { remaining: null })))).toEqual([{ kind: "launch", ids: [3, 4] }]);
+    expect(only("launch", scheduler.step({ kind: "input-ended" }))).toEqual([]);
+  });
+
+  test("of what is not read yet, for as large a share as was still to be done of what was read", () => {
+    const scheduler = newScheduler({ taskManagersMax: 1000 });
+    scheduler.step(allowance(1000));
+    expect(only("launch", scheduler.step(itemsRead(0, 4000, { done: [0, 4000], remaining: 1_000_000 })))).toEqual([]);
+    expect(only("launch", scheduler.step(itemsRead(4000, 4000, { done: [4000, 7992], remaining: 96_000 }))).flatMap(({ ids }) => ids)).toHaveLength(11);
+    expect(only("launch", scheduler.step(itemsRead(8000, 4000, { remaining: 92_000 }))).flatMap(({ ids }) => ids).length).toBeGreaterThan(900);
+  });
+
   test("more when the allowance rises", () => {
     const scheduler = newScheduler({ taskManagersMax: 4 });
     scheduler.step(allowance(1));
@@ -36,6 +52,15 @@ describe("launching", () => {
     const scheduler = startedScheduler({ items: 100, taskManagers: 2 });
     scheduler.step(ended(1, 1, 0, 10));
     expect(only("launch", scheduler.step(lost(1)))).toEqual([{ kind: "launch", ids: [3] }]);
+  });
+
+  test("one that was lost is not replaced where another one has nothing to do but its items", () => {
+    const scheduler = startedScheduler({ items: 20, taskManagers: 2 });
+    scheduler.step(ended(1, 1, 0, 5));
+    scheduler.step(ended(2, 2, 10, 20));
+    const commands = scheduler.step(lost(1, { exitCode: 1 }));
+    expect(only("launch", commands)).toEqual([]);
+    expect(only("assign", commands)).toMatchObject([{ id: 2, items: [5, 10] }]);
   });
 
   test("throttled: later, with fewer at once, and the same seed waits for as long", () => {
