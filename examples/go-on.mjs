@@ -5,6 +5,7 @@ import { runJob } from "splitrun";
 const job = {
   input: Array.from({ length: 2000 }, (_, number) => number),
   task: { kind: "function", module: path.join(import.meta.dirname, "take-time.mjs"), concurrency: 4 },
+  taskManagers: 2,
   output: process.argv[2],
 };
 

@@ -9,6 +9,7 @@ import { countItems } from "../../orchestrator/inputs/count-items.ts";
 import { openSource } from "../../orchestrator/inputs/open-source.ts";
 import type { InputSpec } from "../../orchestrator/jobs/types.ts";
 import type { JsonValue } from "../../task-manager/protocol.ts";
+import { asOrdinaryUser } from "../support/ordinary-user.ts";
 import { cuts, inPieces, lineEnd, optionsOf, randomly, readAll, specOf, temporaryDirectory } from "./support.ts";
 
 const directory = await temporaryDirectory();
@@ -243,9 +244,9 @@ describe("files of a folder", async () => {
     await expect(readPath(join(root, "a.jpg"), "folder")).rejects.toMatchObject({ code: "INPUT_IS_FILE" });
   });
 
-  test.skipIf(process.getuid?.() === 0)("that cannot be listed are an error in their place", async () => {
+  test("that cannot be listed are an error in their place", async () => {
     await chmod(join(root, "empty"), 0o000);
-    const items = await readPath(root, "folder");
+    const items = await asOrdinaryUser([directory, join(root, "empty")], () => readPath(root, "folder"));
     await chmod(join(root, "empty"), 0o700);
     expect(items.find((item) => item.error)?.error?.code).toBe("INPUT_UNREADABLE");
   });

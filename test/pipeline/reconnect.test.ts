@@ -28,7 +28,7 @@ const connectionIsIdle = () => new Promise((resolve) => setTimeout(resolve, 20))
 
 test("connections that died while the process was stopped are not used again", async () => {
   const server = await serve();
-  const downloader = createDownloader(downloadSpec({ idleTimeoutMs: 300 }));
+  const downloader = createDownloader(downloadSpec({ idleTimeoutMs: 1500 }));
   onTestFinished(() => downloader.close());
   await downloader.download(server.url);
   await connectionIsIdle();

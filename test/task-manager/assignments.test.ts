@@ -200,7 +200,8 @@ describe("a size", () => {
     const { manager, answers, url, asked } = await startInference({ downloads: 12 });
     manager.assign(Array.from({ length: 12 }, (_, n) => url(n)));
     await asked(8);
-    for (let n = 0; n < 6; n++) answers.get(n)?.writeHead(200, { "content-length": 1000 }).write("x");
+    for (let n = 0; n < 6; n++) answers.get(n)?.writeHead(200, { "content-length": 1000 }).end(Buffer.alloc(1000));
+    await manager.until(() => manager.errors.size === 6);
     answers.get(6)?.writeHead(200, { "content-length": 5_000_000 }).write("x");
     await manager.until(() => manager.messages.some(({ kind }) => kind === "sized"));
     const [sized, ...more] = manager.messages.filter((message) => message.kind === "sized");
