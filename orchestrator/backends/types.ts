@@ -67,6 +67,8 @@ export interface Usage {
   readonly source: "report" | "computed";
   /** Nothing of it was of use: a copy that lost, work after Ctrl-C. */
   readonly wasted: boolean;
+  /** Of a warm environment's: from its being asked for to the end of its answer, and how much of that its code did not run. Null: of another. */
+  readonly seen: { readonly ms: number; readonly overheadMs: number } | null;
 }
 
 /** Paid work that has not ended. */

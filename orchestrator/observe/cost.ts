@@ -23,6 +23,8 @@ export interface Cost {
   readonly gbSeconds: number;
   /** The most that any invocation used; null: not told. */
   readonly maxMemoryMb: number | null;
+  /** Time that warm invocations took beside what their code ran: the request, its dispatch, the answer's way. Share of their whole time, 0 to 1, and mean; null: none was warm. */
+  readonly overhead: { readonly share: number; readonly eachMs: number } | null;
   /** Where the billed time is from: Lambda's own reports, or the durations as seen from here. */
   readonly billed: "reported" | "computed" | "partly reported";
   /** Of the oldest price that was used: `2026-11-21`. */

@@ -181,6 +181,8 @@ const knobs: Readonly<Record<Stage, string>> = {
 
 /** A stage whose lanes are at work for this share of the time holds the others up. */
 const bottleneckShare = 0.6;
+/** Around invocations: less than this share of their time is as it has to be. */
+const overheadToldShare = 0.25;
 /** A shorter wait is no news. */
 const waitedAsideToldMs = 1000;
 /** Above this share of all cores, whoever uses them, there is nothing to be had from more lanes. */
@@ -276,11 +278,13 @@ export function summaryText(summary: Summary): string {
     if (summary.waitedAsideMs >= waitedAsideToldMs) {
       lines.push(`  For ${duration(summary.waitedAsideMs)} all that was left waited: for a host that asked for fewer requests, or for another try.`);
     }
-    lines.push(
-      summary.bottleneck === null
-        ? `  No stage is full: the start-up, the source${summary.waitedAsideMs >= waitedAsideToldMs ? ", this wait" : ""} or the hand-over takes the rest.`
-        : `  Bottleneck: ${summary.bottleneck.stage}. To go faster: ${summary.bottleneck.knob}.`,
-    );
+    const overhead = overheadText(summary);
+    if (summary.bottleneck === null) {
+      const rest = `the start-up, the source${summary.waitedAsideMs >= waitedAsideToldMs ? ", this wait" : ""} or the hand-over takes the rest.`;
+      lines.push(`  No stage is full: ${overhead ?? rest}`);
+    } else {
+      lines.push(`  Bottleneck: ${summary.bottleneck.stage}. To go faster: ${summary.bottleneck.knob}.`, ...(overhead === null ? [] : [`  ${overhead}`]));
+    }
   }
   lines.push(...hostLines(summary.hosts));
   if (summary.cost !== undefined) lines.push("", "What it cost", ...costLines(summary.cost));
@@ -296,6 +300,13 @@ export function summaryText(summary: Summary): string {
   if (summary.state === "failed" || summary.state === "cancelled") lines.push(`Go on with: splitrun resume ${shellWord(summary.home)}`);
   else if (counts.failed > 0) lines.push(`Try the errors again: splitrun resume ${shellWord(summary.home)} --retry-failed`);
   return lines.join("\n");
+}
+
+/** Where Task Managers are invocations, and much of their time is none of the function's. */
+export function overheadText({ cost }: Pick<Summary, "cost">): string | null {
+  const overhead = cost?.overhead ?? null;
+  if (overhead === null || overhead.share < overheadToldShare) return null;
+  return `${percent(overhead.share)} of the time of warm invocations is their overhead, ${duration(overhead.eachMs)} each: the way to Lambda and back. Larger splits need fewer of them: fewer taskManagers under \`policy: guided\`, else a larger splitSize.`;
 }
 
 /** Errors that they cost are among the errors; what they cost in time is seen nowhere else. */

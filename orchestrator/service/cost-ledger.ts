@@ -39,6 +39,7 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
   const prices = new Map<string, Prices>();
   const computed = new Map<string, Usage>();
   const sums = { requestsUsd: 0, computeUsd: 0, initUsd: 0, ephemeralUsd: 0, wastedUsd: 0, invocations: 0, reported: 0, coldStarts: 0, billedMs: 0, gbSeconds: 0 };
+  const warm = { invocations: 0, ms: 0, overheadMs: 0 };
   let maxMemoryMb: number | null = null;
   const storage = { reads: 0, writes: 0 };
 
@@ -79,6 +80,11 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
     add(usage) {
       book(usage, 1);
       maxMemoryMb = larger(maxMemoryMb, usage.maxMemoryMb);
+      if (usage.seen !== null) {
+        warm.invocations += usage.invocations;
+        warm.ms += usage.seen.ms;
+        warm.overheadMs += usage.seen.overheadMs;
+      }
       const { requestId, source } = usage;
       if (source === "computed" && requestId !== null && computed.size < computedMax) computed.set(requestId, usage);
     },
@@ -126,6 +132,7 @@ export function createCostLedger(overrides: PriceTable | null): CostLedger {
         billedSeconds: sums.billedMs / 1000,
         gbSeconds: Math.max(0, sums.gbSeconds),
         maxMemoryMb,
+        overhead: warm.ms === 0 ? null : { share: warm.overheadMs / warm.ms, eachMs: warm.overheadMs / warm.invocations },
         billed: sums.reported === 0 ? "computed" : sums.reported === sums.invocations ? "reported" : "partly reported",
         pricesDate: used.map(({ date }) => date).sort()[0] ?? pricesIn("us-east-1", overrides).date,
         pricesRegions: [...new Set(used.map(({ region }) => region))].sort(),

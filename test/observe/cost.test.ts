@@ -4,7 +4,7 @@ import { nothingYet, progressText } from "../../orchestrator/observe/progress.ts
 
 const cost: Cost = {
   usd: 3.3234, per1000ItemsUsd: 0.0033234, requestsUsd: 0.0002, computeUsd: 2.88, initUsd: 0.0432, ephemeralUsd: 0, storageRequestsUsd: 0.4, wastedUsd: 0, stillRunningUsd: 0,
-  invocations: 1000, coldStarts: 500, billedSeconds: 101_500, gbSeconds: 175_346.6, maxMemoryMb: 812, billed: "reported", pricesDate: "2026-11-21", pricesRegions: ["us-east-1"],
+  invocations: 1000, coldStarts: 500, billedSeconds: 101_500, gbSeconds: 175_346.6, maxMemoryMb: 812, overhead: null, billed: "reported", pricesDate: "2026-11-21", pricesRegions: ["us-east-1"],
 };
 
 describe("money", () => {

@@ -1,5 +1,6 @@
 import { cpus } from "node:os";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import type { Cost } from "../../orchestrator/observe/cost.ts";
 import { createMachineMeter } from "../../orchestrator/observe/machine.ts";
 import { progressText, nothingYet } from "../../orchestrator/observe/progress.ts";
 import { createSummaryGatherer, summaryText, type Summary, whereTheTimeWent } from "../../orchestrator/observe/summary.ts";
@@ -32,6 +33,11 @@ const whole: Summary = {
   report: null,
 };
 
+const cost: Cost = {
+  usd: 1, per1000ItemsUsd: 1, requestsUsd: 0, computeUsd: 1, initUsd: 0, ephemeralUsd: 0, storageRequestsUsd: 0, wastedUsd: 0, stillRunningUsd: 0, invocations: 400, coldStarts: 4,
+  billedSeconds: 10, gbSeconds: 10, maxMemoryMb: null, overhead: null, billed: "computed", pricesDate: "2026-11-21", pricesRegions: ["us-east-1"],
+};
+
 describe("the summary", () => {
   test("counts one error as one", () => {
     const counts = { ...whole.counts, succeeded: 999, failed: 1 };
@@ -50,6 +56,13 @@ describe("the summary", () => {
     expect(summaryText({ ...whole, stages, waitedAsideMs: 9800 })).toContain("For 9.8 s all that was left waited: for a host");
     expect(progressText({ ...nothingYet, waitingAside: 1200 })).toContain("1,200 wait for a host or another try");
     expect(progressText(nothingYet)).not.toContain("wait");
+  });
+
+  test("says what part of the time went by around invocations, and what makes it less, where it is much", () => {
+    const stages = { function: { items: 1000, busyMs: 1000, waitMs: 0, lanes: 4, busyShare: 0.1 } };
+    const text = (share: number) => summaryText({ ...whole, stages, cost: { ...cost, overhead: { share, eachMs: 24 } } });
+    expect(text(0.1)).not.toContain("overhead");
+    expect(text(0.62)).toContain("No stage is full: 62% of the time of warm invocations is their overhead, 24 ms each: the way to Lambda and back. Larger splits need fewer of them");
   });
 
   test("says that Task Managers were lost, and where the reason stands", () => {

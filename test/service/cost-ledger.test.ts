@@ -6,7 +6,7 @@ import { createCostLedger } from "../../orchestrator/service/cost-ledger.ts";
 function usage(more: Partial<Usage> = {}): Usage {
   return {
     taskManager: "tm-1", requestId: null, invocations: 1, billedMs: 1000, memoryMb: 1024, ephemeralMb: 512, architecture: "x86_64", region: "us-east-1",
-    initMs: null, maxMemoryMb: null, source: "report", wasted: false, ...more,
+    initMs: null, maxMemoryMb: null, source: "report", wasted: false, seen: null, ...more,
   };
 }
 
@@ -50,6 +50,15 @@ describe("what a run cost", () => {
     for (let each = 0; each < 4; each++) ledger.add(usage());
     const { usd, wastedUsd } = ledger.cost({ items: 75, duplicates: 25, inFlight: [] });
     expect(wastedUsd / usd).toBeCloseTo(2 / 5, 9);
+  });
+
+  test("has what warm invocations took beside their code", () => {
+    const ledger = createCostLedger(null);
+    ledger.add(usage());
+    expect(ledger.cost(nothingRuns).overhead).toBeNull();
+    ledger.add(usage({ seen: { ms: 50, overheadMs: 40 } }));
+    ledger.add(usage({ seen: { ms: 150, overheadMs: 40 } }));
+    expect(ledger.cost(nothingRuns).overhead).toEqual({ share: 0.4, eachMs: 40 });
   });
 
   test("of nothing is nothing", () => {

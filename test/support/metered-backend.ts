@@ -35,7 +35,7 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
   function end(taskManager: string, assignment: number): void {
     if (!inFlight.delete(`${taskManager}/${assignment}`)) return;
     const usage: Usage = {
-      taskManager, requestId: `${taskManager}-${assignment}`, invocations: 1, billedMs, initMs: null, maxMemoryMb: null, source: "computed", wasted: false, ...sizes,
+      taskManager, requestId: `${taskManager}-${assignment}`, invocations: 1, billedMs, initMs: null, maxMemoryMb: null, source: "computed", wasted: false, seen: null, ...sizes,
     };
     usages.push(usage);
     for (const listener of listeners) listener(usage);

@@ -61,10 +61,12 @@ export function createUsageMeter({ region, splitMs, now }: { readonly region: st
           const untilMs = abandoned ? inFlight().notAfterMs : now();
           const seenMs = ended === null ? untilMs - startedMs : ended.durationMs + (initMs ?? 0);
           const { memoryMb, ephemeralMb, architecture, region: where } = inFlight();
+          const ownMs = began?.cold === false && !abandoned ? (ended?.durationMs ?? null) : null;
           const usage: Usage = {
             taskManager, requestId, invocations: 1, billedMs: report?.billedMs ?? Math.ceil(seenMs), memoryMb: report?.memoryMb ?? memoryMb, ephemeralMb,
             architecture, region: where, initMs, maxMemoryMb: report?.maxMemoryMb ?? (ended === null ? null : Math.ceil((ended.rssMb * 1e6) / 2 ** 20)),
             source: report === null ? "computed" : "report", wasted: abandoned,
+            seen: ownMs === null ? null : { ms: untilMs - startedMs, overheadMs: Math.max(0, untilMs - startedMs - ownMs) },
           };
           for (const listener of listeners) listener(usage);
         },

@@ -1,7 +1,7 @@
 import type { Stage } from "../../../task-manager/protocol.ts";
 import { memoryLines } from "../memory-short.ts";
 import { count, duration } from "../progress.ts";
-import type { Summary } from "../summary.ts";
+import { overheadText, type Summary } from "../summary.ts";
 import type { TimelineReport } from "./timeline.ts";
 
 /** A stretch of the time that the run took, and what it went to. */
@@ -43,6 +43,7 @@ export function reasonsOf(timeline: TimelineReport, summary: Summary | null): re
   const matters = (ms: number) => ms >= worthSayingMs && ms >= worthSayingShare * wholeMs;
   const reasons: (readonly [ms: number, text: string | null])[] = [
     [Infinity, bottleneckText(summary, timeline)],
+    [Infinity, overheadText(summary ?? {})],
     ...memoryLines(summary?.memoryShort ?? null).map((line) => [Infinity, line.trim()] as const),
     [summary?.waitedAsideMs ?? 0, `For ${duration(summary?.waitedAsideMs ?? 0)} all that was left waited, for a host that asked for fewer requests or for another try.`],
     [each(timeline.idleInTailMs, timeline), tailText(timeline)],

@@ -49,6 +49,8 @@ describe("a job on Lambda", () => {
     expect(cost).toMatchObject({ billed: "reported", invocations: reports.length, coldStarts: reports.filter(({ initMs }) => initMs !== null).length, pricesRegions: ["us-east-1"], stillRunningUsd: 0 });
     expect(cost?.usd).toBeCloseTo(usdOf(reports), 9);
     expect(cost?.initUsd).toBeGreaterThan(0);
+    expect(cost?.overhead).toEqual({ share: expect.any(Number) as number, eachMs: expect.any(Number) as number });
+    expect(cost?.overhead?.share).toBeLessThan(1);
     expect(cost?.maxMemoryMb).toBe(reports.reduce((most, { maxMemoryMb }) => Math.max(most, maxMemoryMb ?? 0), 0));
   });
 

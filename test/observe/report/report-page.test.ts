@@ -17,10 +17,10 @@ const pageOf = (changes: Partial<Summary>) => reportPage({ name: "night", backen
 test("the page shows what a run cost, per 1,000 items too, with the date of the prices", () => {
   const cost = {
     usd: 3.32, per1000ItemsUsd: 0.0033, requestsUsd: 0.0002, computeUsd: 2.88, initUsd: 0.04, ephemeralUsd: 0, storageRequestsUsd: 0.4, wastedUsd: 0.011, stillRunningUsd: 0,
-    invocations: 1000, coldStarts: 500, billedSeconds: 100, gbSeconds: 175_347, maxMemoryMb: 812, billed: "reported", pricesDate: "2026-11-21", pricesRegions: ["us-east-1"],
+    invocations: 1000, coldStarts: 500, billedSeconds: 100, gbSeconds: 175_347, maxMemoryMb: 812, overhead: { share: 0.4, eachMs: 31 }, billed: "reported", pricesDate: "2026-11-21", pricesRegions: ["us-east-1"],
   } as const;
   const page = pageOf({ cost });
-  for (const shown of ["<b>$3.32</b>by the prices of 2026-11-21", "<b>$0.0033</b>per 1,000 items", "$2.88 compute + $0.04 cold starts", "$0.011 of it came to nothing", "Prices of 2026-11-21 (us-east-1)"]) {
+  for (const shown of ["<b>$3.32</b>by the prices of 2026-11-21", "<b>$0.0033</b>per 1,000 items", "$2.88 compute + $0.04 cold starts", "$0.011 of it came to nothing", "Prices of 2026-11-21 (us-east-1)", "40% of the time of warm invocations is their overhead, 31 ms each"]) {
     expect(page).toContain(shown);
   }
   expect(pageOf({})).not.toContain("<h2>Cost</h2>");
