@@ -222,11 +222,13 @@ function tell(error: unknown): Told {
 function meaningOf({ name, message, status, systemCode }: Told): Meaning {
   // Its name differs from one service's front to the next.
   if (status === 413) return tooLarge;
+  // The SDK calls a connection that was reset a time-out.
+  if (status === null && cutCodes.has(systemCode)) return cut;
   const known = Object.hasOwn(meanings, name) ? meanings[name] : undefined;
   if (known !== undefined) return known;
   if (unreachableCodes.has(systemCode)) return unreachable;
   if (systemCode === "ETIMEDOUT") return timeout;
-  if (cutCodes.has(systemCode) || /^(aborted|socket hang up|premature close)$/i.test(message)) return cut;
+  if (/^(aborted|socket hang up|premature close)$/i.test(message)) return cut;
   if (/region is missing/i.test(message)) return refused("LAMBDA_NO_REGION", "no AWS region was found", "set AWS_REGION, or backend.region");
   if (status === 429) return throttled;
   if (status === 401 || status === 403) return meanings["AccessDeniedException"] ?? credentialsRefused;

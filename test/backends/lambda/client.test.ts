@@ -1,5 +1,8 @@
-import { InvokeCommand } from "@aws-sdk/client-lambda";
-import { describe, expect, test } from "vitest";
+import { once } from "node:events";
+import { createServer, type RequestListener } from "node:http";
+import type { AddressInfo } from "node:net";
+import { InvokeCommand, type LambdaClient } from "@aws-sdk/client-lambda";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { classify, functionFailure, lambdaClient, lambdaError } from "../../../orchestrator/backends/lambda/client.ts";
 import { emulated } from "./support.ts";
 
@@ -64,6 +67,54 @@ describe("what Lambda refuses is named, by the error that the SDK makes of it", 
     expect(refused).toMatchObject({ code: "LAMBDA_CREDENTIALS" });
     expect(refused.message).not.toContain("hush");
     expect(await asked({ AWS_ENDPOINT_URL_LAMBDA: "http://127.0.0.1:9" })).toMatchObject({ code: "LAMBDA_UNREACHABLE" });
+  });
+});
+
+describe("the SDK is set for invocations that are paid for", () => {
+  /** A client of a server that is no Lambda. */
+  async function clientOf(listener: RequestListener, maxInFlight: number): Promise<LambdaClient> {
+    const server = createServer(listener).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const before = process.env["AWS_ENDPOINT_URL_LAMBDA"];
+    process.env["AWS_ENDPOINT_URL_LAMBDA"] = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const client = await lambdaClient({ region: null, maxInFlight });
+    onTestFinished(() => {
+      process.env["AWS_ENDPOINT_URL_LAMBDA"] = before;
+      client.destroy();
+      server.close().closeAllConnections();
+    });
+    return client;
+  }
+
+  test("one whose connection broke is not sent again, which would run it twice", async () => {
+    let requests = 0;
+    const client = await clientOf((request) => {
+      requests += 1;
+      request.socket.destroy();
+    }, 1);
+    const error: unknown = await client.send(new InvokeCommand({ FunctionName: "any" })).then(() => null, (caught: unknown) => caught);
+    expect(classify(error)).toMatchObject({ code: "LAMBDA_CUT", retryable: true, didNotRun: false });
+    expect(requests).toBe(1);
+  });
+
+  test("all that may be in flight have a connection each, of which the SDK has fifty otherwise", async () => {
+    const atOnce = 120;
+    const answers: (() => void)[] = [];
+    // Nobody is answered before all are there.
+    const client = await clientOf((_request, response) => {
+      answers.push(() => void response.end("{}"));
+      if (answers.length === atOnce) for (const answer of answers) answer();
+    }, atOnce);
+    await Promise.all(Array.from({ length: atOnce }, () => client.send(new InvokeCommand({ FunctionName: "any" }))));
+    expect(answers).toHaveLength(atOnce);
+  });
+
+  test("a time-out ends a request, and does not just warn; it is longer than an invocation can be", async () => {
+    const client = await clientOf((_request, response) => void response.end("{}"), 1);
+    // The handler reads its options as the first request is made.
+    await client.send(new InvokeCommand({ FunctionName: "any" }));
+    const handler = client.config.requestHandler as unknown as { httpHandlerConfigs(): Readonly<Record<string, unknown>> };
+    expect(handler.httpHandlerConfigs()).toMatchObject({ requestTimeout: 930_000, throwOnRequestTimeout: true, socketTimeout: 930_000 });
   });
 });
 
