@@ -502,6 +502,8 @@ const lambdaMessage = z.discriminatedUnion("kind", [
     rssMb: z.number(),
     /** CPU time that the invocation took. */
     cpuMs: z.number(),
+    /** Requests by which it fetched artifacts from S3. Absent: none. */
+    storageReads: z.optional(index),
     /** The process ends now, by its own wish: whatever Lambda says of that is no news. */
     leaves: z.boolean(),
   }),

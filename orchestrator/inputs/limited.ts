@@ -16,6 +16,7 @@ export function limited(source: ItemSource, limit: number): ItemSource {
       const remaining = source.remaining();
       return remaining === null ? null : Math.min(remaining, left);
     },
+    ...(source.storageRequests === undefined ? {} : { storageRequests: source.storageRequests }),
     close: source.close.bind(source),
   };
 }

@@ -84,6 +84,7 @@ async function openInS3(from: string, spec: InputSpec, options: OpenSourceOption
       rereadable: source.rereadable,
       read: (count) => source.read(count),
       remaining: () => source.remaining(),
+      storageRequests: () => client.requests,
       async close() {
         await source.close();
         client.close();

@@ -1,4 +1,5 @@
 import type { ItemErrorCode, JsonValue } from "../../task-manager/protocol.ts";
+import type { S3Requests } from "../../task-manager/s3-client.ts";
 
 /** One input as its source gives it; its index is its place in the list. */
 export interface SourceItem {
@@ -29,5 +30,7 @@ export interface ItemSource {
   read(count: number): Promise<readonly SourceItem[]>;
   /** Estimate of the items not read yet; null: unknown. */
   remaining(): number | null;
+  /** Asked of S3 so far, retries too: what they cost is the run's. Absent: it is not there. */
+  readonly storageRequests?: () => S3Requests;
   close(): Promise<void>;
 }

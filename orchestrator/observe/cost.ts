@@ -11,7 +11,7 @@ export interface Cost {
   readonly initUsd: number;
   /** What /tmp has above the 512 MB that are free. */
   readonly ephemeralUsd: number;
-  /** Requests to S3: one for each try of an item that is there, at least, and those of the output, of what was staged and of spilled responses. */
+  /** Requests to S3: one for each try of an item that is there, at least, and those of the list, of the output, of what was staged and fetched, and of spilled responses. */
   readonly storageRequestsUsd: number;
   /** Part of `usd` that came to nothing: work after a stop, attempts that were lost, and, by its share of the items, what was done twice. */
   readonly wastedUsd: number;

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import type { Backend } from "../backends/types.ts";
+import type { Backend, StorageRequests } from "../backends/types.ts";
 import { openSource } from "../inputs/open-source.ts";
 import type { ItemSource } from "../inputs/types.ts";
 import { prepareArtifacts, type PreparedArtifacts } from "../jobs/artifacts.ts";
@@ -131,7 +131,7 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
     itemKind: job.task.kind === "inference" ? "image" : "value",
     localPaths: readsLocalPaths(job.backend),
   }));
-  const cost = createRunCost({ job, backend, metering: service.metering, outputRequests: output === null ? null : () => output.requests });
+  const cost = createRunCost({ job, backend, metering: service.metering, storageRequests: () => requestsOf(source, output) });
   const pool = service.pool.open({ ...needsOf(job, prepared, backend, plan), account: cost.account });
   cost.open(pool);
   const newId = newRunId(startedAt);
@@ -177,6 +177,12 @@ async function executePrepared({ job, service, options, prepared, backend, plan,
       () => undefined,
     );
   }
+}
+
+/** Of the list and the output, where they are in S3. */
+function requestsOf(source: ItemSource, output: Output | null): StorageRequests {
+  const all = [source.storageRequests?.(), output?.requests].filter((requests) => requests !== undefined);
+  return all.reduce((sum, { reads, writes }) => ({ reads: sum.reads + reads, writes: sum.writes + writes }), { reads: 0, writes: 0 });
 }
 
 /** The end of a job that was cancelled while it was queued: its home is as it was. */

@@ -34,16 +34,16 @@ export interface RunCostOptions {
   readonly job: Pick<ResolvedJob, "prices" | "budget">;
   readonly backend: Backend;
   readonly metering: Metering;
-  /** Of the output in S3: requests so far; null: it is not there. */
-  readonly outputRequests: (() => StorageRequests) | null;
+  /** To S3, of the orchestrator's own, so far. */
+  readonly storageRequests: () => StorageRequests;
 }
 
-export function createRunCost({ job: { prices, budget }, backend, metering, outputRequests }: RunCostOptions): RunCost {
+export function createRunCost({ job: { prices, budget }, backend, metering, storageRequests }: RunCostOptions): RunCost {
   const { meter } = backend;
   const ledger = createCostLedger(prices);
   const startedMs = Date.now();
   let costliestUsd = 0;
-  let outputBooked: StorageRequests = { reads: 0, writes: 0 };
+  let booked: StorageRequests = { reads: 0, writes: 0 };
   let check: () => void = () => undefined;
   let timer: NodeJS.Timeout | undefined;
 
@@ -61,11 +61,11 @@ export function createRunCost({ job: { prices, budget }, backend, metering, outp
     costliestUsd = Math.max(costliestUsd, ledger.atMostUsd({ ...work, notAfterMs }));
   }
 
-  /** What the output and the backend have asked of S3 since this was called last. */
+  /** What the orchestrator and the backend have asked of S3 since this was called last. */
   function bookStorage(): void {
-    const output = outputRequests?.() ?? outputBooked;
-    ledger.addStorageRequests({ reads: output.reads - outputBooked.reads, writes: output.writes - outputBooked.writes });
-    outputBooked = { ...output };
+    const { reads, writes } = storageRequests();
+    ledger.addStorageRequests({ reads: reads - booked.reads, writes: writes - booked.writes });
+    booked = { reads, writes };
     const backends = meter?.takeStorageRequests?.();
     if (backends !== undefined) ledger.addStorageRequests(backends);
   }

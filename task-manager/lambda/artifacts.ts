@@ -13,6 +13,8 @@ const moduleEndings = new Set([".mjs", ".cjs", ".js"]);
 export interface FunctionArtifacts extends ArtifactStore {
   /** Keeps those that the request brings along or names a place of; what it does neither of is asked for later. */
   receive(artifacts: readonly LambdaArtifact[]): Promise<void>;
+  /** Requests to S3 so far. */
+  readonly storageReads: number;
 }
 
 export function createFunctionArtifacts(directory: string, codeRoot: string): FunctionArtifacts {
@@ -61,6 +63,9 @@ export function createFunctionArtifacts(directory: string, codeRoot: string): Fu
     },
     has: (artifact) => inCode(artifact) !== null || store.has(artifact),
     write: store.write,
+    get storageReads() {
+      return s3?.requests.reads ?? 0;
+    },
     async receive(artifacts) {
       for (const artifact of artifacts) {
         if (this.has(artifact)) continue;

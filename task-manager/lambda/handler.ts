@@ -59,6 +59,7 @@ export function createLambdaHandler(): LambdaHandler {
   async function invoke(event: unknown, context: LambdaContext, response: LambdaResponse): Promise<string> {
     const startedMs = performance.now();
     const cpuBefore = process.cpuUsage();
+    const readsBefore = artifacts.storageReads;
     const cold = invocations++ === 0;
     if (Date.now() - endedAtMs > frozenMsMin) resident?.thawed();
     void response.write({
@@ -84,6 +85,7 @@ export function createLambdaHandler(): LambdaHandler {
       durationMs: performance.now() - startedMs,
       rssMb: (process.resourceUsage().maxRSS * 1024) / 1e6,
       cpuMs: (user + system) / 1000,
+      ...(artifacts.storageReads > readsBefore ? { storageReads: artifacts.storageReads - readsBefore } : {}),
       leaves: leaving !== null,
     });
     if (leaving === null) return text;

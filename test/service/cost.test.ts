@@ -13,6 +13,8 @@ import { prepareJob } from "../../orchestrator/service/prepare-job.ts";
 import type { Service } from "../../orchestrator/service/service.ts";
 import { createStopSwitch } from "../../orchestrator/service/stop-switch.ts";
 import { temporaryFolder } from "../support/function-task.ts";
+import { forgetConfiguration, setCredentials } from "../support/s3/client.ts";
+import { startS3Server } from "../support/s3/server.ts";
 import { meteredBackend, type MeteredBackend, type MeteredOptions } from "../support/metered-backend.ts";
 
 const source = `export default async (item) => { await new Promise((resolve) => setTimeout(resolve, item.ms ?? 5)); return item; };`;
@@ -74,6 +76,21 @@ describe("a job on a backend that costs money", () => {
     const written = JSON.parse(await readFile(path.join(result.runDir, "summary.json"), "utf8")) as Summary;
     expect(written.cost).toEqual(cost);
     expect(summaryText(result.summary)).toContain("What it cost\n  $0.00034, $0.0034 per 1,000 items\n");
+  });
+
+  test("pays for listing the prefix that its items come from", async () => {
+    forgetConfiguration();
+    const server = await startS3Server({ pageKeysMax: 5 });
+    onTestFinished(() => server.stop());
+    server.createBucket("b");
+    setCredentials(server.credentials);
+    Object.assign(process.env, { AWS_REGION: "us-east-1", AWS_ENDPOINT_URL_S3: server.endpoint });
+    for (let number = 0; number < 12; number += 1) server.put("b", `p/${number}.jpg`, "");
+    const { run } = await start();
+    const result = await run({ input: "s3://b/p/" });
+    expect(result.counts.succeeded).toBe(12);
+    expect(server.count("ListObjectsV2")).toBe(3);
+    expect(costOf(result).storageRequestsUsd).toBeCloseTo(3 * 0.000005 + 12 * 0.0000004, 12);
   });
 
   test("counts as there what is paid for: Task Managers that wait for an invocation have no lanes", async () => {

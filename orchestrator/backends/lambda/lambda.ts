@@ -59,10 +59,10 @@ export async function lambdaBackend({ settings, taskManagersMax }: LambdaBackend
     return content.bytes;
   });
   const told = { reads: 0, writes: 0 };
-  /** Ours, and those by which functions put what is too large for an answer. */
+  /** Ours, and those by which functions fetched what was staged, and put what is too large for an answer. */
   function takeStorageRequests(): StorageRequests {
     const { reads, writes } = s3?.requests ?? { reads: 0, writes: 0 };
-    const since = { reads: reads - told.reads, writes: writes + spilled - told.writes };
+    const since = { reads: reads + meter.storageReads - told.reads, writes: writes + spilled - told.writes };
     told.reads += since.reads;
     told.writes += since.writes;
     return since;

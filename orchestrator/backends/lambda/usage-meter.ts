@@ -20,6 +20,8 @@ export interface MeteredInvocation {
 }
 
 export interface UsageMeter extends Meter {
+  /** Requests to S3 by which functions fetched artifacts, so far. */
+  readonly storageReads: number;
   /** `beginWithinMs`: nothing is begun after that; null: it ends when it is told to. */
   start(about: { readonly taskManager: string | null; readonly functionName: string; readonly beginWithinMs: number | null }): MeteredInvocation;
 }
@@ -29,10 +31,14 @@ export function createUsageMeter({ region, splitMs, now }: { readonly region: st
   const listeners: ((usage: Usage) => void)[] = [];
   const running = new Set<() => UsageInFlight>();
   const factsByFunction = new Map<string, Facts>();
+  let storageReads = 0;
 
   return {
     longestMs: splitMs + endMs,
     onUsage: (listener) => void listeners.push(listener),
+    get storageReads() {
+      return storageReads;
+    },
     inFlight: () => [...running].map((inFlight) => inFlight()),
     start({ taskManager, functionName, beginWithinMs }) {
       const startedMs = now();
@@ -52,7 +58,10 @@ export function createUsageMeter({ region, splitMs, now }: { readonly region: st
           inFlight = inFlightOf(now() - startedMs + line.remainingMs);
           running.add(inFlight);
         },
-        ended: (line) => void (ended = line),
+        ended(line) {
+          ended = line;
+          storageReads += line.storageReads ?? 0;
+        },
         over({ requestId, log, ran, abandoned }) {
           running.delete(inFlight);
           if (!ran) return;
