@@ -25,6 +25,21 @@ describe("when the input is used up", () => {
     expect(asked.items).toBeLessThan(26);
   });
 
+  test("which one that is follows from the sizes that it has heard of as well", () => {
+    const askedOf = (sized: number | null) => {
+      const scheduler = startedScheduler({ items: 90, taskManagers: 3, plan: { ...plan, sizing: { kind: "fixed", sizes: [40, 40, 10] } } });
+      for (const id of [1, 2]) {
+        scheduler.step(begun(id, id, id * 40 - 40, id * 40 - 39), 10);
+        scheduler.step(begun(id, id, id * 40 - 30, id * 40 - 29), 200);
+        scheduler.step(ended(id, id, id * 40 - 40, id * 40 - 30), 200);
+      }
+      if (sized !== null) scheduler.step({ kind: "items-sized", id: sized, assignment: sized, weights: [[sized * 40 - 5, 15]] }, 200);
+      const commands = [...scheduler.step(ended(3, 3, 80, 90), 200), ...scheduler.waitUntil(215)];
+      return only("reclaim", commands).map(({ id }) => id);
+    };
+    expect([askedOf(null), askedOf(1), askedOf(2)]).toEqual([[1], [1], [2]]);
+  });
+
   test("only what comes back moves, to the one it was meant for", () => {
     const { scheduler, asked } = atTheEnd();
     const commands = scheduler.step(returned(1, 1, "RECLAIMED", 60 - asked.items, 60), 240);
