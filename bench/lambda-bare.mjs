@@ -14,7 +14,7 @@ let ended = 0;
 
 async function invoke(assignment, first, end) {
   const inputs = Array.from({ length: end - first }, (_, at) => `photos/2026/11/21/${String(first + at).padStart(9, "0")}.jpg`);
-  const Payload = Buffer.from(JSON.stringify({ protocol: 2, kind: "work", assigns: [{ assignment, items: [first, end], inputs }] }));
+  const Payload = Buffer.from(JSON.stringify({ protocol: 3, kind: "work", assigns: [{ assignment, items: [first, end], inputs }] }));
   const { EventStream } = await client.send(new InvokeWithResponseStreamCommand({ FunctionName: "splitrun", Qualifier: "live", LogType: "Tail", Payload }));
   for await (const { PayloadChunk } of EventStream) {
     if (PayloadChunk === undefined) continue;

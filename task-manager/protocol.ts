@@ -1,11 +1,11 @@
 /**
  * The messages between orchestrator and Task Manager: newline-delimited JSON, tagged by `kind`. The same
- * over every carrier. The only file that both sides share.
+ * over every carrier. Beside it, both sides share the two files that carry them over WebSockets.
  */
 import * as z from "zod/mini";
 
 /** Raised whenever a message changes its meaning; a Task Manager of another version is refused. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 /** Limits of one `assign`: a larger split goes out as several. One item above `assignmentBytesMax` is an error. */
 export const assignmentItemsMax = 4096;
@@ -401,19 +401,35 @@ export type HostGrant = Extract<OrchestratorMessage, { kind: "grant" }>;
 
 // ---- WebSockets: the Task Manager dials in ----
 
-/** Of one message, either way: an item's result has 8 MB at most. */
-export const dialedMessageBytesMax = 32 * 2 ** 20;
+/** Of one frame, either way: an item's result has 8 MB at most. */
+export const dialedFrameBytesMax = 32 * 2 ** 20;
+/** The header with the secret that a Task Manager makes up when it dials in first, and is known by when it comes back. */
+export const sessionHeader = "splitrun-session";
 
 const dialTarget = z.object({
   host: z.string(),
   port: z.int().check(z.minimum(1), z.maximum(65_535)),
-  /** Good for one connection. Never logged. */
+  /** Good for one Task Manager. Never logged. */
   token: z.string(),
   /** SHA-256 of the orchestrator's certificate, hex. */
   fingerprint: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
+  /** When a connection is lost, another one within that time goes on where it ended. */
+  comeBackWithinMs: z.number().check(z.nonnegative()),
 });
 /** Where and how a Task Manager dials in. */
 export type DialTarget = z.infer<typeof dialTarget>;
+
+/** What goes over a WebSocket, the same either way. */
+export const dialedFrame = z.discriminatedUnion("kind", [
+  /** The first of every connection: the last message that was received. What came after it is sent again. */
+  z.object({ kind: z.literal("resume"), received: index }),
+  z.object({ kind: z.literal("message"), number: z.int().check(z.positive()), message: z.unknown() }),
+  /** Up to that one the other side need not keep them any longer. */
+  z.object({ kind: z.literal("received"), number: index }),
+  /** Answered by `received` at once. */
+  z.object({ kind: z.literal("ask") }),
+]);
+export type DialedFrame = z.infer<typeof dialedFrame>;
 
 // ---- Lambda's carrier: a request, and a response of messages, each a line ----
 
@@ -514,7 +530,10 @@ export type LambdaLine = TaskManagerMessage | LambdaMessage;
 
 /** One end of a carrier. Messages arrive in order, whole, and already checked against the schema. */
 export interface Channel<Out, In> {
-  /** Hands the message to the carrier; resolves once the operating system has it. Never throws once closed. */
+  /**
+   * Hands the message to the carrier; resolves once the operating system has it, or, while a lost connection may come
+   * back, once it is kept for then. Never throws once closed.
+   */
   send(message: Out): Promise<void>;
   onMessage(listener: (message: In) => void): void;
   /** Once, when the other side is gone or `close` was called. */

@@ -5,7 +5,7 @@ import { LaunchError, type ArtifactFiles } from "./types.ts";
 const chunkBytes = 512 * 1024;
 
 /** Over the Task Manager's own carrier, a piece at a time. @throws LaunchError when it asks for what is not its task's */
-export async function sendArtifacts({ send }: Pick<Channel<OrchestratorMessage, unknown>, "send">, artifacts: ArtifactFiles, needed: readonly string[]): Promise<void> {
+export async function sendArtifacts(channel: Pick<Channel<OrchestratorMessage, unknown>, "send">, artifacts: ArtifactFiles, needed: readonly string[]): Promise<void> {
   for (const sha256 of needed) {
     const artifact = artifacts.get(sha256);
     if (artifact === undefined) throw new LaunchError(`an artifact that is not of this task was asked for: ${sha256}`, { reason: "refused" });
@@ -16,7 +16,7 @@ export async function sendArtifacts({ send }: Pick<Channel<OrchestratorMessage, 
       for (let offset = 0; offset < size; ) {
         const { bytesRead } = await file.read(buffer, 0, buffer.length, offset);
         const data = buffer.toString("base64", 0, bytesRead);
-        await send({ kind: "artifact", sha256, offset, data, last: offset + bytesRead >= size });
+        await channel.send({ kind: "artifact", sha256, offset, data, last: offset + bytesRead >= size });
         offset += bytesRead;
       }
     } finally {

@@ -39,6 +39,8 @@ export interface LaunchSpec {
   readonly maxRamMb: number | null;
   /** For carriers over which they travel in another way than in messages. */
   readonly artifacts: ArtifactFiles;
+  /** For carriers whose connections may drop: one that is taken up again within that time was never lost. */
+  readonly comeBackWithinMs: number;
 }
 
 /** What a backend's carrier can do; the plan takes it into account, nobody probes. */

@@ -17,6 +17,8 @@ const whereSequential = ({ backend }: ResolvedJob) => (backend.kind === "sequent
 const whereNoNodes = ({ backend }: ResolvedJob) => (backend.kind === "lambda" ? "backend lambda has no nodes; taskManagers says how many run at once" : null);
 const whereFree = ({ backend }: ResolvedJob) => (backend.kind === "lambda" ? null : `backend ${backend.kind} costs nothing`);
 const withoutKeepAlive = ({ keepAlive }: ResolvedJob) => (keepAlive ? null : "keepAlive is false: a Task Manager is lost when its process ends");
+/** Connections that are lost may be taken up again, for as long as that says. */
+const comesBack = ({ backend }: ResolvedJob) => backend.kind === "lambda" && backend.pull !== null;
 const withoutActivation = ({ task }: ResolvedJob) => (task.kind === "inference" && task.postprocess.activation === "none" ? "activation none gives the model's values as they are" : null);
 
 const rules: readonly Rule[] = [
@@ -34,7 +36,7 @@ const rules: readonly Rule[] = [
     because: (job) => (job.policy === "default" || job.policy === "policy-3" ? `policy ${job.policy} decides it` : job.taskManagers === 1 ? whereSequential(job) : null),
     neutral: 1,
   },
-  { field: "heartbeat.timeoutMs", neutral: heartbeatDefaults.timeoutMs, because: withoutKeepAlive },
+  { field: "heartbeat.timeoutMs", neutral: heartbeatDefaults.timeoutMs, because: (job) => (comesBack(job) ? null : withoutKeepAlive(job)) },
   { field: "resources.maxRamPerWorkerMb", because: whereSequential },
   { field: "resources.coresPerWorker", because: whereSequential },
   { field: "resources.workersPerNode", because: (job) => whereNoNodes(job) ?? whereSequential(job) },

@@ -359,6 +359,7 @@ function needsOf(job: ResolvedJob, prepared: PreparedArtifacts, backend: Backend
       maxRamMb: job.resources.maxRamPerWorkerMb,
       reportMs: job.heartbeat.reportMs,
       heartbeatMs: job.heartbeat.everyMs,
+      heartbeatTimeoutMs: job.heartbeat.timeoutMs,
       itemTimeoutMs: job.timeouts.itemMs,
       faults: job.faults,
     },

@@ -16,6 +16,8 @@ export interface TaskManagerSettings {
   readonly maxRamMb: number | null;
   readonly reportMs: number;
   readonly heartbeatMs: number;
+  /** Silent for so long it counts as lost. */
+  readonly heartbeatTimeoutMs: number;
   readonly itemTimeoutMs: number;
   readonly faults: FaultSpec | null;
 }

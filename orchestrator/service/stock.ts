@@ -186,7 +186,7 @@ export function createStock({ taskManagersMax, keptMs, onReady, onChange, manner
 
   async function launch({ backend, settings, artifacts, logPath }: Wanted, name: string): Promise<LaunchedTaskManager> {
     try {
-      return await backend.launch({ name, env: settings.env, logPath: logPath(name), maxRamMb: settings.maxRamMb, artifacts });
+      return await backend.launch({ name, env: settings.env, logPath: logPath(name), maxRamMb: settings.maxRamMb, artifacts, comeBackWithinMs: settings.heartbeatTimeoutMs });
     } catch (error) {
       freePlace();
       throw error;

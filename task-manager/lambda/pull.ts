@@ -1,11 +1,12 @@
 import { dialIn } from "../channel/websocket.ts";
-import type { Channel, LambdaLine, LambdaRequest, OrchestratorMessage, TaskManagerMessage } from "../protocol.ts";
+import type { ResumableChannel } from "../channel/resumable.ts";
+import type { LambdaLine, LambdaRequest, OrchestratorMessage, TaskManagerMessage } from "../protocol.ts";
 import type { FunctionArtifacts } from "./artifacts.ts";
 import type { Ready } from "./resident.ts";
 import type { LambdaResponse } from "./response.ts";
 
 type PullRequest = Extract<LambdaRequest, { kind: "pull" }>;
-type Dialed = Channel<LambdaLine, OrchestratorMessage>;
+type Dialed = ResumableChannel<LambdaLine, OrchestratorMessage>;
 type ArtifactChunk = Extract<OrchestratorMessage, { kind: "artifact" }>;
 
 /** So long before things come back the orchestrator is told, so that it does not hand them out here again. */
@@ -80,9 +81,12 @@ class DialedService {
       this.#serve(ready);
       return await this.#over;
     } finally {
-      this.#timers.forEach((timer) => clearInterval(timer));
+      this.#ended = true;
       clearTimeout(this.#idleTimer);
       this.#resident?.listen(null);
+      // Nothing is sent again by an environment that is frozen.
+      await this.#channel.settled();
+      this.#timers.forEach((timer) => clearInterval(timer));
       this.#channel.close();
     }
   }
@@ -136,6 +140,7 @@ class DialedService {
   }
 
   #hungUp(): void {
+    if (!this.#ended) console.warn(`splitrun: the connection to the orchestrator is no more: ${this.#channel.endedBecause}`);
     this.#onChunk?.(null);
     this.#end(this.#isQuiet ? null : 1);
   }
@@ -160,6 +165,7 @@ class DialedService {
 
   /** What is not begun comes back by itself, by the end of its time. */
   #drain(): void {
+    if (this.#ended) return;
     this.#draining = true;
     void this.#channel.send({ kind: "drains" });
     this.#waitForWork();

@@ -254,7 +254,7 @@ export function backendContract(name: string, create: (options: { readonly artif
 /** A run's part of a pool with two places, closed after the test. */
 function open(backend: Backend, { task, artifacts }: FunctionTaskFixture, itemTimeoutMs: number): RunPool {
   const service = createPool({ taskManagersMax: 2, keptMs: 10_000, metering: createMetering() });
-  const settings = { task, env: { SPLITRUN_TEST_VALUE: "given" }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, itemTimeoutMs, faults: null };
+  const settings = { task, env: { SPLITRUN_TEST_VALUE: "given" }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, heartbeatTimeoutMs: 60_000, itemTimeoutMs, faults: null };
   const pool = service.open({ backend, settings, artifacts, taskManagersMax: 2, share: 1, priority: 0, hostLimits: { concurrency: null, requestsPerSecond: null }, account: { usage: () => undefined } });
   onTestFinished(async () => {
     pool.close();

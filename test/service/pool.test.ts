@@ -48,7 +48,7 @@ async function start(taskManagersMax: number, keptMs = 10_000): Promise<Setting>
     open(more = {}) {
       const pool = service.open({
         backend,
-        settings: { task, env: { SPLITRUN_MARK: mark }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, itemTimeoutMs: 60_000, faults: null },
+        settings: { task, env: { SPLITRUN_MARK: mark }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, heartbeatTimeoutMs: 60_000, itemTimeoutMs: 60_000, faults: null },
         artifacts,
         taskManagersMax,
         share: 1,
@@ -185,7 +185,7 @@ describe("the pool of a service", () => {
     first.pool.close();
     const { task, artifacts } = await functionTask(await temporaryFolder(onTestFinished), `${source}\n// another one`);
     const second = open({
-      settings: { task, env: { SPLITRUN_MARK: mark }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, itemTimeoutMs: 60_000, faults: null },
+      settings: { task, env: { SPLITRUN_MARK: mark }, maxRamMb: null, reportMs: 20, heartbeatMs: 50, heartbeatTimeoutMs: 60_000, itemTimeoutMs: 60_000, faults: null },
       artifacts,
     });
     second.pool.launch(1);

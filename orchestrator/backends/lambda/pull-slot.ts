@@ -4,6 +4,7 @@ import type {
 import { protocolVersion } from "../../../task-manager/protocol.ts";
 import { SplitrunError } from "../../errors.ts";
 import { indexesOf, rangesFromSorted } from "../../scheduler/ranges.ts";
+import type { DialedChannel } from "../dial-in.ts";
 import { sendArtifacts } from "../send-artifacts.ts";
 import type { ExitInfo, LaunchSpec } from "../types.ts";
 import { artifactsOf } from "./artifacts.ts";
@@ -49,7 +50,8 @@ interface Session {
   isOpen: boolean;
   configured: boolean;
   saidBye: boolean;
-  hungUp: boolean;
+  /** Why its connection has ended before it said bye; null: it has not. */
+  hungUp: string | null;
   refused: Extract<TaskManagerMessage, { kind: "refused" }> | null;
   began: Extract<LambdaMessage, { kind: "invocation-began" }> | null;
   ended: Extract<LambdaMessage, { kind: "invocation-ended" }> | null;
@@ -197,11 +199,11 @@ class PullSlot implements Slot {
     const leave = await gate.enter(this.#abort.signal);
     const target = this.#target;
     const metered = meter.start({ taskManager: this.#spec.name, functionName: target.functionName, beginWithinMs: null });
-    const session: Session = { channel: null, isOpen: false, configured: false, saidBye: false, hungUp: false, refused: null, began: null, ended: null };
+    const session: Session = { channel: null, isOpen: false, configured: false, saidBye: false, hungUp: null, refused: null, began: null, ended: null };
     this.#session = session;
     this.#waitingSinceMs = performance.now();
     const cut = new AbortController();
-    const invitation = pull.dialIn.invite((channel) => this.#join(session, channel, cut));
+    const invitation = pull.dialIn.invite({ comeBackWithinMs: this.#spec.comeBackWithinMs, onConnect: (channel) => this.#join(session, channel, cut) });
     const stopCutting = this.#cutLater(cut);
     const ending = invoker.invoke({
       target,
@@ -258,7 +260,7 @@ class PullSlot implements Slot {
       coresByMemory: settings.coresByMemory,
       env: { ...this.#spec.env },
       artifacts: artifactsOf(configure.task).map((artifact) => ({ ...artifact, inline: null, s3: null })),
-      dial: { host: pull.host, port: pull.dialIn.port, token, fingerprint: pull.dialIn.fingerprint },
+      dial: { host: pull.host, port: pull.dialIn.port, token, fingerprint: pull.dialIn.fingerprint, comeBackWithinMs: this.#spec.comeBackWithinMs },
       idleMs,
       buffered: buffered ? {} : null,
     };
@@ -275,7 +277,7 @@ class PullSlot implements Slot {
     if (end.kind === "answered" && session.ended === null) return lost({ message: "the function's answer was no answer of a Task Manager; run `splitrun redeploy`" });
     if (end.kind === "failed" && session.ended === null) return lostBy(end, !this.#configured);
     if (session.channel === null && end.kind === "answered") return lost({ message: "never dialed in", refusal: this.#neverDialed("it ended without a word") });
-    if (session.hungUp) return lost({ message: `the connection that the function had opened to ${this.#place} was lost` });
+    if (session.hungUp !== null) return lost({ message: `the connection that the function had opened to ${this.#place} is no more: ${session.hungUp}` });
     return end.kind === "answered" ? lost({ message: "the function ended without a word on what it had" }) : lostBy(end, !this.#configured);
   }
 
@@ -308,14 +310,14 @@ class PullSlot implements Slot {
 
   // ---- what the function says ----
 
-  #join(session: Session, channel: Channel<OrchestratorMessage, LambdaLine>, cut: AbortController): void {
+  #join(session: Session, channel: DialedChannel<LambdaLine>, cut: AbortController): void {
     if (this.#end.isGone) return channel.close();
     session.channel = channel;
     channel.onMessage((line) => this.#hearIn(session, channel, line));
     channel.onClose(() => {
       session.isOpen = false;
       if (session.saidBye || this.#session !== session) return;
-      session.hungUp = true;
+      session.hungUp = channel.endedBecause;
       const timer = setTimeout(() => cut.abort(), causeMs);
       cut.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
     });

@@ -124,7 +124,7 @@ test("what is given up is paid for, and told as work that came to nothing", asyn
   const backend = await backendWith();
   const usages: Usage[] = [];
   backend.meter?.onUsage((usage) => usages.push(usage));
-  const launched = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts });
+  const launched = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts, comeBackWithinMs: 60_000 });
   const heard = (kind: TaskManagerMessage["kind"]) => new Promise<void>((resolve) => launched.channel.onMessage((message) => message.kind === kind && resolve()));
   void launched.channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs: 100, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });
   await heard("configured");
@@ -237,7 +237,7 @@ test("work that waits for its turn when it is told to end goes back at once", as
   const { task, artifacts } = await functionTask(folder, "export default (item) => item;");
   const backend = await backendWith();
   onTestFinished(() => backend.close());
-  const launched = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts });
+  const launched = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts, comeBackWithinMs: 60_000 });
   const messages: TaskManagerMessage[] = [];
   launched.channel.onMessage((message) => messages.push(message));
   void launched.channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs: 100, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });

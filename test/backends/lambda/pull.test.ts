@@ -1,6 +1,4 @@
-import { connect, createServer, type AddressInfo, type Socket } from "node:net";
-import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { LambdaSpec } from "../../../orchestrator/jobs/types.ts";
@@ -8,6 +6,8 @@ import type { Usage } from "../../../orchestrator/backends/types.ts";
 import type { TaskManagerMessage } from "../../../task-manager/protocol.ts";
 import { functionTask, temporaryFolder } from "../../support/function-task.ts";
 import { backendContract } from "../contract.ts";
+import { createRandom, type Random } from "../../support/random.ts";
+import { startTcpProxy, type TcpProxy } from "../../support/tcp-proxy.ts";
 import { indexesOf } from "../../../orchestrator/scheduler/ranges.ts";
 import { backendWith, emulated, runFunction } from "./support.ts";
 
@@ -17,6 +17,8 @@ const emulator = emulated({ lateMs: 3000 }, [{}, { name: "short", timeoutSeconds
 
 backendContract("lambda, dialed by its functions,", () => backendWith({ pull: loopback }));
 
+/** No time that a slow machine could take. */
+const patient = { reportMs: 20, everyMs: 200, timeoutMs: 600_000 };
 const numbers = Array.from({ length: 120 }, (_, at) => at);
 const doubled = (ms: number) => `export default async (item) => { await new Promise((r) => setTimeout(r, ${ms})); return item * 2; };`;
 const isPull = (payload: Buffer) => payload.includes('"kind":"pull"');
@@ -25,20 +27,31 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
-/** The same, and notes in a file which process does it, and whose child that is. */
-const tellingPids = (ms: number, file: string) =>
-  `import { appendFileSync } from "node:fs"; ${doubled(ms).replace("{ await", `{ appendFileSync(${JSON.stringify(file)}, process.pid + " " + process.ppid + "\\n"); await`)}`;
-
-/** An entry for each item that was begun. */
-function pidsIn(folder: string): readonly string[] {
-  const file = path.join(folder, "pids");
-  return existsSync(file) ? readFileSync(file, "utf8").trimEnd().split("\n") : [];
+/** The same, and held up at the tenth item until the test lets it go on. */
+function held(folder: string) {
+  const [begun, gate] = [path.join(folder, "begun"), path.join(folder, "gate")];
+  return {
+    source: `
+      import { existsSync, writeFileSync } from "node:fs";
+      export default async (item) => {
+        if (item === 10) writeFileSync(${JSON.stringify(begun)}, String(process.ppid) + " " + process.pid);
+        do await new Promise((r) => setTimeout(r, 5)); while (item >= 10 && !existsSync(${JSON.stringify(gate)}));
+        return item * 2;
+      };`,
+    /** The function's process, and that one's parent. */
+    async inItsMiddle(): Promise<readonly number[]> {
+      await until(() => existsSync(begun) && readFileSync(begun, "utf8") !== "");
+      return readFileSync(begun, "utf8").split(" ").map(Number);
+    },
+    letGo: () => writeFileSync(gate, ""),
+  };
 }
 
-/** The environments of these processes: others may be there that wait for work, or still belong to a test before. */
-function workedIn(processes: readonly string[]): readonly (number | null)[] {
-  const pids = new Set(processes.flatMap((each) => each.split(" ").map(Number)));
-  return emulator.lambda.environments.map(({ pid }) => pid).filter((pid) => pid !== null && pids.has(pid));
+/** Chance that can be had again. */
+function replayable(): Random {
+  const seed = Number(process.env["SPLITRUN_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+  console.log(`SPLITRUN_SEED=${seed}`);
+  return createRandom(seed);
 }
 
 function expectDoubled(lines: Awaited<ReturnType<typeof runFunction>>["lines"]): void {
@@ -74,20 +87,54 @@ describe("a job whose functions dial in", () => {
     expect(result.counts).toMatchObject({ succeeded: 120, failed: 0 });
   });
 
-  test("redoes what was lost when a connection is cut, and the function that lost it does not go on", async () => {
-    const proxy = await startProxy();
-    const backend = { kind: "lambda", pull: { address: "127.0.0.2", host: "127.0.0.1", port: proxy.port } } as const;
+  test("loses nothing and tries nothing twice when its connections break, time and again, and come back", async () => {
+    const { proxy, backend } = await badLine();
+    const random = replayable();
+    // Enough for a handshake and a little work; in the end for any message.
+    proxy.lifeBytes = () => (proxy.count < 30 ? random.between(6_000, 40_000) : Infinity);
     const before = emulator.lambda.invocations.length;
     const folder = await temporaryFolder(onTestFinished);
-    const running = runFunction(folder, tellingPids(20, path.join(folder, "pids")), numbers, { backend, taskManagers: 2 });
-    await until(() => pidsIn(folder).length >= 10);
-    const pids = workedIn(pidsIn(folder));
-    proxy.cut();
-    const { lines } = await running;
+    const source = `const weight = "x".repeat(2_000); ${doubled(5).replace("item * 2", "[item * 2, weight]")}`;
+    const { result, lines } = await runFunction(folder, source, numbers, { backend, taskManagers: 2, heartbeat: patient });
+    expect(lines.map(({ output }) => (output as [number, string])[0])).toEqual(numbers.map((item) => item * 2));
+    expect(new Set(lines.map(({ attempts }) => attempts))).toEqual(new Set([1]));
+    expect(result.counts).toMatchObject({ succeeded: 120, failed: 0, retried: 0 });
+    expect(emulator.lambda.invocations.slice(before).filter(({ error }) => error !== null)).toEqual([]);
+    expect(proxy.count).toBeGreaterThan(4);
+  });
+
+  test("takes another connection for one that went dead without a word", async () => {
+    const { proxy, backend } = await badLine();
+    const folder = await temporaryFolder(onTestFinished);
+    const { source, inItsMiddle, letGo } = held(folder);
+    const running = runFunction(folder, source, numbers, { backend, taskManagers: 1, heartbeat: { ...patient, timeoutMs: 6_000 } });
+    await inItsMiddle();
+    proxy.stall();
+    await until(() => proxy.count > 1);
+    letGo();
+    expectDoubled((await running).lines);
+  });
+
+  test("redoes what was lost when a connection does not come back in time, and the function that lost it does not go on", async () => {
+    const { proxy, backend } = await badLine();
+    const folder = await temporaryFolder(onTestFinished);
+    const { source, inItsMiddle, letGo } = held(folder);
+    let invocations = 0;
+    emulator.lambda.faults.push({ kind: "throttle", when: (payload) => {
+      // The next one is invoked once this one is lost.
+      if (payload.includes(`"port":${proxy.port},`) && ++invocations > 1) proxy.mode = "pass";
+      return false;
+    } });
+    const running = runFunction(folder, source, numbers, { backend, taskManagers: 1, heartbeat: { ...patient, everyMs: 500, timeoutMs: 2_000 } });
+    const pids = await inItsMiddle();
+    proxy.mode = "refuse";
+    proxy.cut("reset");
+    await until(() => proxy.mode === "pass");
+    await until(() => !emulator.lambda.environments.some(({ pid }) => pid !== null && pids.includes(pid)));
+    letGo();
+    const { result, lines } = await running;
     expectDoubled(lines);
-    expect(pids.length).toBeGreaterThan(0);
-    await until(() => !emulator.lambda.environments.some(({ pid }) => pids.includes(pid)));
-    await until(() => emulator.lambda.invocations.length - before > 2);
+    expect(result.counts).toMatchObject({ succeeded: 120, failed: 0 });
   });
 
   test("goes on in a new invocation when the time of one comes to its end, and nothing is lost or tried twice", async () => {
@@ -120,7 +167,7 @@ async function launched(source: string, changes: Partial<LambdaSpec> = {}) {
   const { task, artifacts } = await functionTask(await temporaryFolder(onTestFinished), source);
   const usages: Usage[] = [];
   backend.meter?.onUsage((usage) => usages.push(usage));
-  const { channel, exited } = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts });
+  const { channel, exited } = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts, comeBackWithinMs: 60_000 });
   const heard: TaskManagerMessage[] = [];
   channel.onMessage((message) => heard.push(message));
   void channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs: 100, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });
@@ -178,28 +225,9 @@ describe("where functions cannot reach this machine", () => {
   });
 });
 
-/** Between functions at 127.0.0.2 and the same port at 127.0.0.1. */
-async function startProxy(): Promise<{ readonly port: number; cut(): number }> {
-  const sockets = new Set<Socket>();
-  const server = createServer((from) => {
-    const to = connect((server.address() as AddressInfo).port, "127.0.0.1");
-    for (const [one, other] of [[from, to], [to, from]] as const) {
-      sockets.add(one);
-      one.on("error", () => undefined).on("close", () => {
-        sockets.delete(one);
-        other.destroy();
-      });
-      one.on("data", (chunk) => other.write(chunk));
-    }
-  }).listen(0, "127.0.0.2");
-  await once(server, "listening");
-  onTestFinished(() => void server.close());
-  return {
-    port: (server.address() as AddressInfo).port,
-    cut() {
-      const { size } = sockets;
-      for (const socket of sockets) socket.destroy();
-      return size;
-    },
-  };
+/** A line between functions at 127.0.0.2 and the same port at 127.0.0.1. */
+async function badLine(): Promise<{ readonly proxy: TcpProxy; readonly backend: { readonly kind: "lambda"; readonly pull: { readonly address: string; readonly host: string; readonly port: number } } }> {
+  const proxy = await startTcpProxy({ host: "127.0.0.2", toPort: null });
+  onTestFinished(() => proxy.close());
+  return { proxy, backend: { kind: "lambda", pull: { address: "127.0.0.2", host: "127.0.0.1", port: proxy.port } } };
 }

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { classify, lambdaClient, lambdaSdk } from "../../../orchestrator/backends/lambda/client.ts";
 import { amzDate, RequestTemplate, type HttpRequest } from "../../../orchestrator/backends/lambda/request-template.ts";
 import { ResponseStreams, type ResponseStream } from "../../../orchestrator/backends/lambda/response-streams.ts";
+import { protocolVersion } from "../../../task-manager/protocol.ts";
 import type { Fault } from "../../support/lambda/emulator.ts";
 import { emulated } from "./support.ts";
 
@@ -61,7 +62,7 @@ describe("a request that follows the SDK's pattern has the signature that the SD
 
 describe("functions are invoked by the SDK first, then after its pattern", () => {
   const emulator = emulated({}, [{ name: "splitrun" }]);
-  const payload = Buffer.from(JSON.stringify({ protocol: 2, kind: "ping", holdMs: 0 }));
+  const payload = Buffer.from(JSON.stringify({ protocol: protocolVersion, kind: "ping", holdMs: 0 }));
 
   async function opened(): Promise<{ readonly open: () => Promise<ResponseStream>; readonly bySdk: () => number; readonly close: () => void }> {
     const client = await lambdaClient({ region: null, maxInFlight: 2 });
