@@ -3,7 +3,7 @@ import { endBundling } from "../jobs/bundle.ts";
 import { defaultCacheDir } from "../jobs/content-cache.ts";
 import { jobForRecord } from "../jobs/record.ts";
 import { createProgressLine } from "../observe/progress.ts";
-import { summaryText } from "../observe/summary.ts";
+import { stopText, summaryText } from "../observe/summary.ts";
 import { outcomeLine } from "../results/outcome-line.ts";
 import type { Outcome } from "../results/types.ts";
 import { executeAlone, type ExecuteOptions } from "../service/execute-job.ts";
@@ -49,7 +49,8 @@ export async function executeForCommand(
     });
     line.end();
     const notes = result.summary.notes.filter((note) => !said.has(note));
-    if (!flags.quiet) process.stderr.write(`${summaryText({ ...result.summary, notes })}\n`);
+    const told = flags.quiet ? stopText(result.summary) : summaryText({ ...result.summary, notes });
+    if (told !== null) process.stderr.write(`${told}\n`);
     if (flags.json) process.stdout.write(`${JSON.stringify(result.summary)}\n`);
     process.exitCode = exitCodeOf(result.state);
   } finally {

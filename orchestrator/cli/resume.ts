@@ -36,7 +36,7 @@ export function addResume(program: Command): void {
     .option("--take-over", "use a home or an output that belongs to another machine, which is gone for good")
     .option("--set <path=value>", "change a field of the job; can be repeated", collect)
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
-    .option("-q, --quiet", "no progress and no summary")
+    .option("-q, --quiet", "no progress and no summary, but why it stopped early")
     .addHelpText("after", examples)
     .action(async (home: string, flags: ResumeFlags) => {
       refuseAnotherInput(flags.set ?? []);

@@ -39,7 +39,7 @@ export function addRun(program: Command): void {
     .option("--fresh", "set aside what the output directory or prefix holds, and start anew")
     .option("--take-over", "use a home or an output that belongs to another machine, which is gone for good")
     .option("--json", "one JSON object on stdout at the end; everything else on stderr")
-    .option("-q, --quiet", "no progress and no summary")
+    .option("-q, --quiet", "no progress and no summary, but why it stopped early")
     .addHelpText("after", examples)
     .action(async (job: string | undefined, flags: RunFlags) => {
       const resolution = await prepareJob(job ?? null, overridesOf(flags), { cwd: process.cwd(), stdin: process.stdin, offer: null, items: null });

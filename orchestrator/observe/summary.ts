@@ -297,9 +297,19 @@ export function summaryText(summary: Summary): string {
   for (const note of summary.notes) lines.push("", `Note: ${note}`);
   lines.push("", `Results: ${summary.output}`);
   if (summary.report !== null) lines.push(`Report:  ${summary.report}`);
-  if (summary.state === "failed" || summary.state === "cancelled") lines.push(`Go on with: splitrun resume ${shellWord(summary.home)}`);
+  if (summary.state === "failed" || summary.state === "cancelled") lines.push(goOnText(summary));
   else if (counts.failed > 0) lines.push(`Try the errors again: splitrun resume ${shellWord(summary.home)} --retry-failed`);
   return lines.join("\n");
+}
+
+/** Why it stopped and what to do, for those who want no summary; null: it came to its end, or was told to stop. */
+export function stopText(summary: Pick<Summary, "state" | "message" | "home">): string | null {
+  if (summary.state !== "failed") return null;
+  return `${stateText.failed} ${summary.message}\n${goOnText(summary)}`;
+}
+
+function goOnText({ home }: Pick<Summary, "home">): string {
+  return `Go on with: splitrun resume ${shellWord(home)}`;
 }
 
 /** Where Task Managers are invocations, and much of their time is none of the function's. */

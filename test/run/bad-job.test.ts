@@ -153,7 +153,7 @@ test("a full disk stops the run with exit 3, and resume ends it once there is ro
   });
   // The shell's limit of file size stands for the disk: 512-byte blocks, so about 1 MB a file.
   const limited = await new Promise<CliEnd>((resolve) => {
-    const child = spawn("sh", ["-c", 'trap "" XFSZ; ulimit -f 2000; exec "$0" "$@"', process.execPath, cliPath, "run", "--json", "--input", "list.txt", "--output", "out", ...functionJob()], {
+    const child = spawn("sh", ["-c", 'trap "" XFSZ; ulimit -f 2000; exec "$0" "$@"', process.execPath, cliPath, "run", "--quiet", "--json", "--input", "list.txt", "--output", "out", ...functionJob()], {
       cwd: folder,
       env: { ...process.env, SPLITRUN_CACHE_DIR: path.join(folder, ".cache") },
     });
@@ -166,6 +166,8 @@ test("a full disk stops the run with exit 3, and resume ends it once there is ro
   expect(limited.code, limited.stderr).toBe(3);
   const stopped = JSON.parse(limited.stdout) as { state: string; reason: string; counts: { succeeded: number } };
   expect(stopped).toMatchObject({ state: "failed", reason: "disk" });
+  // Quiet or not, nobody has to look for the reason.
+  expect(limited.stderr).toMatch(/^Stopped early\. .+\nGo on with: splitrun resume \S+\n$/);
   const end = await splitrun(["resume", "out", "--json"], { cwd: folder });
   expect(end.code, end.stderr).toBe(0);
   expect(JSON.parse(end.stdout)).toMatchObject({ state: "succeeded", counts: { items: 2000, succeeded: 2000 } });
