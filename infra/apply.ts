@@ -13,6 +13,7 @@ import { S3Failure, parseS3Url } from "../task-manager/s3-client.ts";
 import type { S3Place } from "../task-manager/s3-client.ts";
 import { call, callIfThere, causeOf, unlessAbsent } from "./aws.ts";
 import type { Aws } from "./aws.ts";
+import { deployFailure } from "./failure.ts";
 import { identityOf, policyDocument, policyName, trustDocument } from "./documents.ts";
 import type { FoundRuntime } from "./inspect.ts";
 import { aliasName } from "./options.ts";
@@ -61,12 +62,19 @@ export async function applyDeployment(steps: readonly Step[], context: DeployCon
   }
 }
 
-/** Does the steps of a removal, in order. */
+/** Does the steps of a removal, in order. What is staged somewhere and cannot be deleted keeps nothing else from it. */
 export async function applyRemoval(steps: readonly Step[], context: ApplyContext): Promise<void> {
+  const left: { readonly staging: string; readonly error: unknown }[] = [];
   for (const step of steps) {
     context.onStep(step);
-    await applyRemovalStep(step, context);
+    const done = applyRemovalStep(step, context);
+    await (step.kind === "delete-staged" ? done.catch((error: unknown) => void left.push({ staging: step.staging, error })) : done);
   }
+  const [first] = left;
+  if (first === undefined) return;
+  const { code, message } = deployFailure(first.error, "s3:DeleteObject");
+  const commands = left.map(({ staging }) => `\`splitrun undeploy --name ${context.name} --staging-bucket ${staging}\``).join(", ");
+  throw new SplitrunError(`${message}; all else is removed. What is staged there goes by ${commands}`, { code, field: "runtime.stagingBucket", value: left.map(({ staging }) => staging).join(" "), cause: first.error });
 }
 
 async function applyStep(step: Step, context: DeployContext, role: { arn: string | null }, code: FunctionCode): Promise<void> {

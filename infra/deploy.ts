@@ -1,12 +1,14 @@
 /** A runtime: the functions on Lambda that Task Managers are, with the role and the log groups that they need. */
 import { copyFile } from "node:fs/promises";
 import { SplitrunError } from "../orchestrator/errors.ts";
+import { stagingPlaces } from "../orchestrator/backends/lambda/staging.ts";
 import { applyDeployment, applyRemoval, codePlace, forgetEnvironments } from "./apply.ts";
 import { connectAws } from "./aws.ts";
 import type { Aws } from "./aws.ts";
 import { runtimeCost } from "./cost.ts";
 import type { RuntimeCost } from "./cost.ts";
 import { functionNames } from "./documents.ts";
+import { deployFailure } from "./failure.ts";
 import { findConcurrency, findFunction, inspectRuntime, isLive } from "./inspect.ts";
 import type { FoundFunction, FoundRuntime } from "./inspect.ts";
 import { aliasName, completeSettings } from "./options.ts";
@@ -17,7 +19,7 @@ import { pingFunction } from "./ping.ts";
 import type { Ping } from "./ping.ts";
 import { planDeployment, planRemoval, stepUpNameIn } from "./plan.ts";
 import type { Step } from "./plan.ts";
-import { artifactsLost, artifactsTag, coldStartVariable, stagingTag, wantedFunctions } from "./wanted.ts";
+import { artifactsLost, artifactsTag, coldStartVariable, stagingsOf, stagingTag, stagingText, wantedFunctions } from "./wanted.ts";
 import type { WantedCode } from "./wanted.ts";
 import { bytesOf, directZipBytesMax, partSizes, writePackageFolder, zipPackage } from "./zip-package.ts";
 import type { PartSize, ZipPackage } from "./zip-package.ts";
@@ -92,11 +94,14 @@ export interface RemovalReport {
 /**
  * Makes what is there into what the options say, and asks the function whether it works. Nothing is done where nothing
  * differs; after a failure, the same call goes on from there.
- * @throws SplitrunError RUNTIME_INVALID, RUNTIME_FOREIGN, RUNTIME_ARTIFACTS, PACKAGE_TOO_LARGE, AWS_CREDENTIALS, AWS_PERMISSION …
+ * @throws SplitrunError RUNTIME_INVALID, RUNTIME_STAGING, RUNTIME_FOREIGN, RUNTIME_ARTIFACTS, PACKAGE_TOO_LARGE, AWS_CREDENTIALS, AWS_PERMISSION …
  */
 export async function deployRuntime(options: RuntimeOptions, how: DeployHow): Promise<DeployReport> {
   const settings = completeSettings(options);
-  return withAws(settings.region, async (aws) => deploy(aws, settings, functionNames(settings), { ...how, codeOnly: false }));
+  return withAws(settings.region, async (aws) => {
+    await checkStaging(aws, settings);
+    return deploy(aws, settings, functionNames(settings), { ...how, codeOnly: false });
+  });
 }
 
 /**
@@ -108,6 +113,7 @@ export async function redeployRuntime(options: Pick<RuntimeOptions, "name" | "re
   return withAws(given.region, async (aws) => {
     const found = await inspectRuntime(aws, given.name);
     if (found.function === null) throw notDeployed(given.name, aws.region);
+    await checkStaging(aws, given);
     return deploy(aws, settingsOf(given, found, found.function), stepUpNameIn(found, given.name), { ...how, codeOnly: true });
   });
 }
@@ -120,9 +126,8 @@ export async function deleteRuntime(options: Pick<RuntimeOptions, "name" | "regi
   const { name, region, stagingBucket } = completeSettings(options);
   return withAws(region, async (aws) => {
     const found = await inspectRuntime(aws, name);
-    const stagings = new Set([found.function, found.stepUp].flatMap((each) => each?.tags[stagingTag] ?? []));
-    if (stagingBucket !== null) stagings.add(`s3://${stagingBucket.bucket}/${stagingBucket.key}`);
-    const steps = planRemoval(found, name, [...stagings]);
+    const stagings = [...(stagingBucket === null ? [] : [stagingText(stagingBucket)]), ...stagingsIn(found)];
+    const steps = planRemoval(found, name, [...new Set(stagings)]);
     if (!how.dryRun) await applyRemoval(steps, { aws, found, name, onStep: (step) => how.onStep(reportOf(step)) });
     return { name, region: aws.region, steps: steps.map(reportOf), changed: steps.length > 0, dryRun: how.dryRun };
   });
@@ -209,7 +214,7 @@ async function deploy(aws: Aws, settings: RuntimeSettings, names: readonly strin
   const found = await inspectRuntime(aws, settings.name);
   if (!how.dropArtifacts) refuseLostArtifacts(found, how.artifacts);
   const code: WantedCode = packed === null ? { kind: "image", uri: settings.image ?? "" } : { kind: "zip", ...packed.zip };
-  const wishes = wantedFunctions(settings, { code, artifacts: how.artifacts, names });
+  const wishes = wantedFunctions(settings, { code, artifacts: how.artifacts, names, stagings: stagingsIn(found) });
   const steps = planDeployment(found, { settings, code, wishes, codeOnly: how.codeOnly });
   if (!how.dryRun) await applyDeployment(steps, { aws, found, name: settings.name, settings, zip: packed?.zip ?? null, onStep: (step) => how.onStep(reportOf(step)) });
   return {
@@ -278,6 +283,29 @@ function settingsOf(given: RuntimeSettings, found: FoundRuntime, { latest, tags,
     memoryStepUpMb: found.stepUp?.latest.memoryMb ?? null,
     vpc: latest.vpc,
   };
+}
+
+function stagingsIn({ function: own, stepUp }: FoundRuntime): readonly string[] {
+  return stagingsOf([own, stepUp].flatMap((each) => (each === null ? [] : [each.tags])));
+}
+
+const ofTheBucket: ReadonlySet<string> = new Set(["S3_NO_SUCH_BUCKET", "S3_ACCESS_DENIED", "S3_WRONG_REGION"]);
+
+/**
+ * Jobs would find out later, and `undeploy` would not get at what is there. Asked for is what it takes to see that, of
+ * the one folder alone.
+ */
+async function checkStaging({ s3 }: Aws, { stagingBucket, name }: Pick<RuntimeSettings, "stagingBucket" | "name">): Promise<void> {
+  if (stagingBucket === null) return;
+  try {
+    await s3.list(stagingPlaces(stagingBucket, name).folder, { startAfter: null }).next();
+  } catch (error) {
+    const refused = deployFailure(error, "s3:ListBucket");
+    if (!ofTheBucket.has(refused.code)) throw refused;
+    throw new SplitrunError(`--staging-bucket ${stagingText(stagingBucket)} cannot be used, nothing was done: ${refused.message}; make the bucket (\`aws s3 mb s3://${stagingBucket.bucket}\`), ask for the right, or name another`, {
+      code: "RUNTIME_STAGING", field: "runtime.stagingBucket", value: stagingText(stagingBucket), cause: error,
+    });
+  }
 }
 
 /** A job that runs asks new environments for the model: without it there they would be of no use to it. */

@@ -1,6 +1,7 @@
 import type { CreateFunctionCommandInput, UpdateFunctionConfigurationCommandInput } from "@aws-sdk/client-lambda";
 import { logGroupOf } from "./documents.ts";
 import type { FunctionState } from "./inspect.ts";
+import type { S3Place } from "../task-manager/s3-client.ts";
 import type { Architecture, RuntimeSettings } from "./options.ts";
 import { handler } from "./package-files.ts";
 import type { RuntimeArtifact } from "./package-files.ts";
@@ -14,6 +15,8 @@ export type WantedCode =
 export const ownerTag = "splitrun:runtime";
 export const artifactsTag = "splitrun:artifacts";
 export const stagingTag = "splitrun:staging";
+/** Where it staged before: what lies there goes with the runtime, too. */
+const formerStagingTag = "splitrun:staged";
 const tagValueCharactersMax = 256;
 
 /** Everything that is set of one function of a runtime, its code aside. */
@@ -27,9 +30,17 @@ export interface FunctionWish {
   readonly tags: Readonly<Record<string, string>>;
 }
 
+export interface FunctionsWanted {
+  readonly code: WantedCode;
+  readonly artifacts: readonly RuntimeArtifact[];
+  readonly names: readonly string[];
+  /** Where was staged so far, by `stagingsOf`. */
+  readonly stagings: readonly string[];
+}
+
 /** The function, and the one with more memory if there is to be one. */
-export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, names }: { readonly code: WantedCode; readonly artifacts: readonly RuntimeArtifact[]; readonly names: readonly string[] }): readonly FunctionWish[] {
-  const tags = { ...settings.tags, ...wantedTags(settings, artifacts) };
+export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, names, stagings }: FunctionsWanted): readonly FunctionWish[] {
+  const tags = { ...settings.tags, ...wantedTags(settings, artifacts, stagings) };
   return names.map((name, at) => ({
     name,
     packageKind: code.kind,
@@ -53,17 +64,35 @@ export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, na
   }));
 }
 
-function wantedTags({ name, stagingBucket }: RuntimeSettings, artifacts: readonly RuntimeArtifact[]): Readonly<Record<string, string>> {
+function wantedTags({ name, stagingBucket }: RuntimeSettings, artifacts: readonly RuntimeArtifact[], stagings: readonly string[]): Readonly<Record<string, string>> {
+  const staging = stagingBucket === null ? null : stagingText(stagingBucket);
+  const former = asManyAsFit(stagings.filter((each) => each !== staging));
   return {
     [ownerTag]: name,
     ...(artifacts.length === 0 ? {} : { [artifactsTag]: artifactsText(artifacts) }),
-    ...(stagingBucket === null ? {} : { [stagingTag]: `s3://${stagingBucket.bucket}/${stagingBucket.key}` }),
+    ...(staging === null ? {} : { [stagingTag]: staging }),
+    ...(former === "" ? {} : { [formerStagingTag]: former }),
   };
+}
+
+export function stagingText({ bucket, key }: S3Place): string {
+  return `s3://${bucket}/${key}`;
+}
+
+/** Where functions with these tags stage, and where they did before, the latest first. */
+export function stagingsOf(tagsOfEach: readonly Readonly<Record<string, string>>[]): readonly string[] {
+  const now = tagsOfEach.flatMap((tags) => tags[stagingTag] ?? []);
+  const before = tagsOfEach.flatMap((tags) => (tags[formerStagingTag] ?? "").split(" ").filter((text) => text !== ""));
+  return [...new Set([...now, ...before])];
 }
 
 /** `sha256 of 12 characters/name`, as many as a tag can hold. */
 function artifactsText(artifacts: readonly RuntimeArtifact[]): string {
-  const texts = artifacts.map(({ sha256, name }) => `${sha256.slice(0, 12)}/${name.replaceAll(/[^\w.-]/g, "_").slice(-40)}`).sort();
+  return asManyAsFit(artifacts.map(({ sha256, name }) => `${sha256.slice(0, 12)}/${name.replaceAll(/[^\w.-]/g, "_").slice(-40)}`).sort());
+}
+
+/** Into a tag. */
+function asManyAsFit(texts: readonly string[]): string {
   let text = "";
   for (const each of texts) {
     const longer = text === "" ? each : `${text} ${each}`;

@@ -199,7 +199,7 @@ describe("deploying", () => {
     const report = await deploy({ stagingBucket: "s3://staging/team" }, { artifacts: [model] });
     expect(report.package?.zip?.upload).toBe("s3");
     expect(report.ping).toMatchObject({ cold: true });
-    const keys = account.s3.requests.slice(before).map(({ method, key }) => `${method} ${key}`);
+    const keys = account.s3.requests.slice(before).filter(({ method }) => method !== "GET").map(({ method, key }) => `${method} ${key}`);
     expect(keys[0]).toMatch(/^PUT team\/splitrun\/splitrun\/code\/[0-9a-f]{64}\.zip$/);
     expect(account.s3.keysOf("staging")).toEqual([]);
     // What is staged later by jobs goes with the runtime, whose tag says where.
@@ -294,6 +294,32 @@ describe("undeploying", () => {
     await deleteRuntime({ name: "other" }, account.how());
   });
 
+  test("clears every bucket that was staged in, also those of former deployments", async () => {
+    const stagings = ["first", "s3://former/a/", "s3://former/b/"];
+    for (const bucket of ["first", "former"]) account.s3.createBucket(bucket);
+    for (const stagingBucket of stagings) await deploy({ stagingBucket });
+    expect((await deploy({ stagingBucket: "s3://former/b/" })).steps).toEqual([]);
+    await deploy();
+    for (const [bucket, key] of [["first", ""], ["former", "a/"], ["former", "b/"]] as const) account.s3.put(bucket, `${key}splitrun/splitrun/artifacts/1`, "model");
+    account.s3.put("former", "a/mine", "");
+    await deleteRuntime({}, account.how());
+    expect([...account.s3.keysOf("first"), ...account.s3.keysOf("former")]).toEqual(["a/mine"]);
+  });
+
+  test("removes all else where S3 refuses, and says how what is staged goes", async () => {
+    account.s3.createBucket("refusing");
+    await deploy({ stagingBucket: "refusing" });
+    account.s3.put("refusing", "splitrun/splitrun/artifacts/1", "model");
+    const fault = account.s3.fault({ kind: "error", status: 403, code: "AccessDenied" }, { times: Infinity, when: ({ bucket }) => bucket === "refusing" });
+    const { code, message } = await refusal(deleteRuntime({}, account.how()));
+    expect(code).toBe("S3_ACCESS_DENIED");
+    expect(message).toContain("`splitrun undeploy --name splitrun --staging-bucket s3://refusing/`");
+    expect(resourcesOf(account.emulator)).toEqual([]);
+    fault.remove();
+    await deleteRuntime({ stagingBucket: "refusing" }, account.how());
+    expect(account.s3.keysOf("refusing")).toEqual([]);
+  });
+
   test("goes on where it failed", async () => {
     await deploy();
     account.emulator.denied.add("iam:DeleteRole");
@@ -344,6 +370,20 @@ describe("pinging", () => {
     await lambda.send(new UpdateFunctionCodeCommand({ FunctionName: "splitrun", ZipFile: await zipOf({ "lambda.js": "throw new TypeError('no native package here');" }), Publish: false }));
     await waitUntilFunctionUpdatedV2({ client: lambda, ...waiting }, { FunctionName: "splitrun" });
     expect(await refusal(pingRuntime({}, { times: 1, cold: true }))).toMatchObject({ code: "RUNTIME_BROKEN", message: expect.stringContaining("no native package here") as string });
+  });
+});
+
+describe("a bucket to stage in that cannot be used", () => {
+  beforeAll(() => account.s3.createBucket("forbidden"));
+
+  test.each<[string, string]>([["is not there", "s3://absent/models/"], ["is forbidden", "forbidden"]])("%s: that is said before anything is made", async (_what, stagingBucket) => {
+    const fault = account.s3.fault({ kind: "error", status: 403, code: "AccessDenied" }, { times: Infinity, when: ({ bucket }) => bucket === "forbidden" });
+    onTestFinished(() => fault.remove());
+    for (const dryRun of [true, false]) {
+      const refused = await refusal(deploy({ stagingBucket }, { dryRun }));
+      expect(refused).toMatchObject({ code: "RUNTIME_STAGING", message: expect.stringMatching(/cannot be used, nothing was done: .*aws s3 mb s3:/) as string });
+    }
+    expect(resourcesOf(account.emulator)).toEqual([]);
   });
 });
 

@@ -84,7 +84,7 @@ function sentFor(options: RuntimeOptions): Readonly<Record<string, Fields>> {
   const settings = completeSettings(options);
   const tag = [{ Key: ownerTag, Value: settings.name }];
   const names = functionNames(settings);
-  const wishes = wantedFunctions(settings, { code: { kind: "zip", codeSha256: "", contentSha256: "" }, artifacts: [], names });
+  const wishes = wantedFunctions(settings, { code: { kind: "zip", codeSha256: "", contentSha256: "" }, artifacts: [], names, stagings: [] });
   const functions = wishes.map((wish) => {
     // The description tells one content from another, which a stack does by itself; the package's type goes without saying.
     const { Description: _description, PackageType: _type, VpcConfig, ...input } = createInput(wish, `${roleArn}${roleNameOf(settings.name)}`);
