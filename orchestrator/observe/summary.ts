@@ -298,18 +298,28 @@ export function summaryText(summary: Summary): string {
   lines.push("", `Results: ${summary.output}`);
   if (summary.report !== null) lines.push(`Report:  ${summary.report}`);
   if (summary.state === "failed" || summary.state === "cancelled") lines.push(goOnText(summary));
-  else if (counts.failed > 0) lines.push(`Try the errors again: splitrun resume ${shellWord(summary.home)} --retry-failed`);
+  else if (counts.failed > 0) lines.push(`Try the errors again: ${resumeText(summary, " --retry-failed")}`);
   return lines.join("\n");
 }
 
 /** Why it stopped and what to do, for those who want no summary; null: it came to its end, or was told to stop. */
-export function stopText(summary: Pick<Summary, "state" | "message" | "home">): string | null {
+export function stopText(summary: Pick<Summary, "state" | "message" | "home" | "output">): string | null {
   if (summary.state !== "failed") return null;
   return `${stateText.failed} ${summary.message}\n${goOnText(summary)}`;
 }
 
-function goOnText({ home }: Pick<Summary, "home">): string {
-  return `Go on with: splitrun resume ${shellWord(home)}`;
+function goOnText(summary: Pick<Summary, "home" | "output">): string {
+  return `Go on with: ${resumeText(summary, "")}`;
+}
+
+/** What is in S3 can be gone on with without this machine. */
+function resumeText({ home, output }: Pick<Summary, "home" | "output">, flags: string): string {
+  const resume = (what: string) => `splitrun resume ${shellWord(what)}${flags}`;
+  return isInS3(output) ? `${resume(home)}, or from any machine: ${resume(output)}` : resume(home);
+}
+
+function isInS3(output: string): boolean {
+  return /^s3:\/\//i.test(output);
 }
 
 /** Where Task Managers are invocations, and much of their time is none of the function's. */

@@ -65,6 +65,16 @@ describe("the summary", () => {
     expect(text(0.62)).toContain("No stage is full: 62% of the time of warm invocations is their overhead, 24 ms each: the way to Lambda and back. Larger splits need fewer of them");
   });
 
+  test("says how to go on; where the output is in S3, from any machine", () => {
+    const [here, there] = ["splitrun resume /data/out", "splitrun resume s3://results/cats/"];
+    const cancelled = { ...whole, state: "cancelled" } as const;
+    expect(summaryText(cancelled)).toMatch(new RegExp(`^Go on with: ${here}$`, "m"));
+    const inS3 = { output: "s3://results/cats/" };
+    expect(summaryText({ ...cancelled, ...inS3 })).toMatch(new RegExp(`^Go on with: ${here}, or from any machine: ${there}$`, "m"));
+    const counts = { ...whole.counts, succeeded: 999, failed: 1 };
+    expect(summaryText({ ...whole, ...inS3, counts })).toMatch(new RegExp(`^Try the errors again: ${here} --retry-failed, or from any machine: ${there} --retry-failed$`, "m"));
+  });
+
   test("says that Task Managers were lost, and where the reason stands", () => {
     expect(summaryText(whole)).not.toContain("lost");
     expect(summaryText({ ...whole, taskManagerLosses: 1 })).toContain("1 Task Manager was lost and replaced; why: /data/out/runs/1/logs/orchestrator.log");
