@@ -48,6 +48,12 @@ export interface Asking {
   readonly shares: readonly Share[];
 }
 
+export interface Copying {
+  readonly groups: readonly Group[];
+  readonly apart: boolean;
+  readonly reversed: boolean;
+}
+
 interface Giving {
   readonly groups: readonly Group[];
   /** Its holder gets nothing else. */
@@ -138,9 +144,9 @@ export class Assigner {
     return { kind: "reclaim", id: holder.id, assignment: assignment.id, items };
   }
 
-  /** A second try at once of items that their holder keeps. */
-  copy(member: TaskManager, original: Assignment, groups: readonly Group[], reversed: boolean, nowMs: number): SchedulerCommand {
-    return this.#give(member, { groups, exclusive: original.exclusive, copyOf: original, reversed }, nowMs);
+  /** A second try at once of items that their holder keeps. `apart`: they must be alone. */
+  copy(member: TaskManager, original: Assignment, { groups, apart, reversed }: Copying, nowMs: number): SchedulerCommand {
+    return this.#give(member, { groups, exclusive: original.exclusive || apart, copyOf: original, reversed }, nowMs);
   }
 
   #takeArrived(): readonly { readonly reclaim: Reclaim; readonly groups: readonly Group[] }[] {

@@ -185,11 +185,13 @@ export class Fates {
   #endElsewhere(index: number, assignment: Assignment): void {
     const { holders } = this.#parts;
     holders.takeFailed(index);
-    const other = holders.leave(index, assignment);
-    if (other === null) return;
-    if (other.hasBegun(index)) this.doneTwice += 1;
-    other.take(index, index + 1, () => undefined);
-    this.#losers.add(other);
+    const others = holders.leave(index, assignment);
+    for (const other of others) {
+      holders.leave(index, other);
+      if (other.hasBegun(index)) this.doneTwice += 1;
+      other.take(index, index + 1, () => undefined);
+      this.#losers.add(other);
+    }
   }
 
   /** A failure that another try could mend counts for nothing while another goes on with the item. */
@@ -199,7 +201,7 @@ export class Fates {
       if (holders.any) this.#endElsewhere(index, assignment);
       return false;
     }
-    if (holders.leave(index, assignment) === null) {
+    if (holders.leave(index, assignment).length === 0) {
       holders.takeFailed(index);
       return false;
     }

@@ -3,52 +3,64 @@ import type { Assignment } from "./assignment.ts";
 import { indexesOf } from "./ranges.ts";
 import { partition, type Group } from "./groups.ts";
 
-interface Pair {
-  readonly original: Assignment;
-  readonly copy: Assignment;
-}
+/** Whoever had the item first, then its copies: two, or three. */
+type Together = readonly [original: Assignment, copy: Assignment, ...more: Assignment[]];
 
-/** How one of two holders failed an item that the other went on with. */
+/** How one of several holders failed an item that another went on with. */
 export interface FailedTry {
   readonly code: ItemErrorCode;
   readonly stage: Stage;
 }
 
-/** Items that two assignments hold, never more: a try that is made twice at once, and counts once. */
+/**
+ * Items that two assignments hold: a try that is made twice at once, and counts once. Three, where the first has not
+ * come to the item: no more than two are at it when it is given to another.
+ */
 export class Holders {
-  readonly #pairs = new Map<number, Pair>();
+  readonly #together = new Map<number, Together>();
   readonly #failed = new Map<number, FailedTry>();
 
   /** False on the usual path, where nothing of this needs to be looked at. */
   get any(): boolean {
-    return this.#pairs.size > 0 || this.#failed.size > 0;
+    return this.#together.size > 0 || this.#failed.size > 0;
   }
 
   has(index: number): boolean {
-    return this.#pairs.has(index);
+    return this.#together.has(index);
+  }
+
+  /** Does it depend on this copy, since whoever it was copied from has not come to it? */
+  isLeftTo(copy: Assignment, index: number): boolean {
+    const together = this.#together.get(index);
+    return together?.length === 2 && together[1] === copy && !together[0].hasBegun(index);
   }
 
   /** The copy has the same items, or some of them. */
   share(original: Assignment, copy: Assignment): void {
     for (const index of indexesOf(copy.items)) {
-      if (this.#pairs.has(index)) throw new Error(`item ${index} would have three holders`);
-      this.#pairs.set(index, { original, copy });
+      const together = this.#together.get(index);
+      if (together === undefined) original.shared += 1;
+      else if (!this.isLeftTo(original, index)) throw new Error(`item ${index} would have too many holders`);
+      this.#together.set(index, together === undefined ? [original, copy] : [together[0], original, copy]);
     }
-    original.shared += copy.count;
     copy.shared += copy.count;
   }
 
-  /** The item has left one of its holders; returns the other one. */
-  leave(index: number, assignment: Assignment): Assignment | null {
-    const pair = this.#pairs.get(index);
-    if (pair === undefined) return null;
-    this.#pairs.delete(index);
-    pair.original.shared -= 1;
-    pair.copy.shared -= 1;
-    return pair.original === assignment ? pair.copy : pair.original;
+  /** The item has left one of its holders; returns the others. */
+  leave(index: number, assignment: Assignment): readonly Assignment[] {
+    const others = this.#together.get(index)?.filter((each) => each !== assignment) ?? [];
+    const [first, second] = others;
+    if (first === undefined) return others;
+    assignment.shared -= 1;
+    if (second !== undefined) this.#together.set(index, [first, second]);
+    else {
+      this.#together.delete(index);
+      first.shared -= 1;
+    }
+    return others;
   }
 
-  /** One of its holders has failed it; the other decides. */
+  /** One of its holders has failed it; the others decide. */
   fail(index: number, failed: FailedTry): void {
     this.#failed.set(index, failed);
   }
@@ -62,8 +74,8 @@ export class Holders {
 
   /** What of a group that has left an assignment is at another one still, and what is not. */
   sift(group: Group, assignment: Assignment): { readonly held: Group | null; readonly free: Group | null } {
-    if (this.#pairs.size === 0) return { held: null, free: group };
-    const parts = partition(group, (index) => this.leave(index, assignment) !== null);
+    if (this.#together.size === 0) return { held: null, free: group };
+    const parts = partition(group, (index) => this.leave(index, assignment).length > 0);
     return { held: parts.get(true) ?? null, free: parts.get(false) ?? null };
   }
 

@@ -16,6 +16,8 @@ const memoryGroupItemsMax = 8;
  */
 export class Quarantine {
   readonly #suspects = new Map<number, number>();
+  /** Those that were lost again while another had them. */
+  readonly #lostAgain = new Set<number>();
   readonly #waiting = new Fifo<Group>();
   /** Given back for lack of memory: never tried by many at once, since they may share it. */
   readonly #large = new Fifo<Group>();
@@ -71,14 +73,19 @@ export class Quarantine {
 
   /** They were begun where a Task Manager was lost. `together`: how many may be tried at once, at most. */
   suspect(group: Group, together: number): void {
-    this.mark(group);
+    this.#add(group);
     for (const piece of chopped(group, Math.max(1, Math.min(together, groupItemsMax)))) this.#wait(piece);
   }
 
   /** The same, where another Task Manager has them still: should they come back from there, they are tried apart. */
   mark(group: Group): void {
-    this.#changed = true;
-    for (const index of indexesOf(group.ranges)) if (!this.#suspects.has(index)) this.#suspects.set(index, 0);
+    for (const index of indexesOf(group.ranges)) if (this.#suspects.has(index)) this.#lostAgain.add(index);
+    this.#add(group);
+  }
+
+  /** May another try it apart while its holder goes on? One more loss for that, and no more. */
+  mayBeCopied(index: number): boolean {
+    return !this.#lostAgain.has(index);
   }
 
   /** One more loss while it was alone; returns how many that makes. */
@@ -105,6 +112,7 @@ export class Quarantine {
   /** It has ended, or a try of it has: it does not end Task Managers. */
   clear(index: number): void {
     this.#suspects.delete(index);
+    this.#lostAgain.delete(index);
   }
 
   /** `large`: also those given back for lack of memory. */
@@ -124,6 +132,11 @@ export class Quarantine {
     this.#notedItems = this.#suspects.size;
     const indexes = [...this.#suspects.keys()].sort((a, b) => a - b);
     return { kind: "note-quarantine", items: rangesFromSorted(indexes), losses: indexes.map((index) => this.#suspects.get(index) ?? 0) };
+  }
+
+  #add(group: Group): void {
+    this.#changed = true;
+    for (const index of indexesOf(group.ranges)) if (!this.#suspects.has(index)) this.#suspects.set(index, 0);
   }
 
   /** Whoever was lost alone once is never again tried with others. */

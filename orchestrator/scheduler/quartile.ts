@@ -52,7 +52,7 @@ export class Quartile implements Speculation {
       if (taker === undefined) break;
       free.splice(free.indexOf(taker), 1);
       const groups = this.#missingOf(assignment);
-      if (groups.length > 0) commands.push(this.#parts.assigner.copy(taker, assignment, groups, false, nowMs));
+      if (groups.length > 0) commands.push(this.#parts.assigner.copy(taker, assignment, { groups, apart: false, reversed: false }, nowMs));
       copied += 1;
     }
     this.wanted = this.#plan.extraTaskManagers ? late.length - copied : 0;

@@ -23,7 +23,7 @@ const onTheWayMs = 125;
 const overdueMs = 1_000;
 /** Its holder has answered since, so that it is the item that is slow: elsewhere it would hardly be faster. */
 const overdueAliveMs = 10_000;
-/** Such copies may take this part of the work, at so much each. */
+/** Such copies may take this part of the work, at so much each: of one lane. */
 const aliveCopyShare = 0.0165;
 const aliveCopyMs = 20_000;
 /** Without a way back one is surer before copying a last item. */
@@ -290,8 +290,8 @@ export class RemainderRule implements Speculation {
     for (const share of shares) {
       const itemsMax = Math.min(assignmentItemsMax, this.#budget(), Math.max(1, Math.round((blindShare * share.weight) / itemWeight)));
       if (itemsMax < 1) return;
-      const groups = this.#choose(assignment, { begunBeforeMs: "not begun", itemsMax, fromEnd: true });
-      if (groups.length > 0) commands.push(this.#parts.assigner.copy(share.member, assignment, groups, true, nowMs));
+      const { groups, apart } = this.#choose(assignment, { begunBeforeMs: "not begun", itemsMax, fromEnd: true });
+      if (groups.length > 0) commands.push(this.#parts.assigner.copy(share.member, assignment, { groups, apart, reversed: true }, nowMs));
     }
   }
 
@@ -312,8 +312,9 @@ export class RemainderRule implements Speculation {
 
   /** Which of an assignment's items are to be tried elsewhere, too: those begun before a time, or all (null). */
   #begunBeforeMs(giver: Plight, assignment: Assignment, taker: Taker, nowMs: number): number | null | "none" {
-    if (assignment.missing === assignment.shared) return "none";
-    if (giver.suspect) return null;
+    const isShared = assignment.missing === assignment.shared;
+    if (isShared && !this.#mayBeLeftTo(assignment)) return "none";
+    if (giver.suspect && !isShared) return null;
     const sinceMs = assignment.oldestBegunMs();
     if (sinceMs === null) return "none";
     const usualMs = this.#usualMs(giver, taker, nowMs);
@@ -321,9 +322,15 @@ export class RemainderRule implements Speculation {
     const lateMs = Math.min(heldMs, this.#slowMs(giver, usualMs, nowMs - sinceMs, nowMs));
     this.#lookBy(sinceMs + lateMs, nowMs);
     if (nowMs - sinceMs >= lateMs) return nowMs - lateMs;
+    if (isShared) return "none";
     const leftMs = Math.max(giver.unitMs * giver.itemWeight * 0.5, 0);
     if (giver.unitMs > muchFaster * taker.unitMs && leftMs > taker.startMs + taker.unitMs * giver.itemWeight) return nowMs;
     return "none";
+  }
+
+  /** What was copied from behind a stuck item depends on its copy: nothing can be asked back of the stuck one. */
+  #mayBeLeftTo({ isCopy }: Assignment): boolean {
+    return isCopy && !this.#options.reclaim;
   }
 
   /** Of a unit at the taker, as far as others than the giver tell. */
@@ -349,13 +356,14 @@ export class RemainderRule implements Speculation {
 
   /** So slow an item may last long twice: not many are tried so, by the work that the job has been. */
   #overdueAliveMs(nowMs: number): number {
-    const copiesMax = Math.max(1, Math.floor((this.#parts.fleet.busyMs(nowMs) * aliveCopyShare) / aliveCopyMs));
+    const { fleet } = this.#parts;
+    const copiesMax = Math.max(1, Math.floor((fleet.busyMs(nowMs) * fleet.lanes * aliveCopyShare) / aliveCopyMs));
     return this.#copiedAlive < copiesMax ? overdueAliveMs : Infinity;
   }
 
   #copyTo(takers: Taker[], { itemWeight }: Plight, assignment: Assignment, begunBeforeMs: number | null, commands: SchedulerCommand[], nowMs: number): void {
-    const missing = assignment.missing - assignment.shared;
-    for (let left = missing; left > 0; ) {
+    const isShared = assignment.missing === assignment.shared;
+    for (let left = isShared ? assignment.missing : assignment.missing - assignment.shared; left > 0; ) {
       const [taker] = takers;
       if (taker === undefined) return;
       // Small pieces: a copy cannot be divided any more, and others will idle soon.
@@ -364,18 +372,24 @@ export class RemainderRule implements Speculation {
       left -= size;
       const itemsMax = Math.min(Math.max(size, taker.member.lanes), assignmentItemsMax, this.#budget());
       if (itemsMax < 1) return;
-      const groups = this.#choose(assignment, { begunBeforeMs, itemsMax, fromEnd: false });
+      const { groups, apart } = this.#choose(assignment, { begunBeforeMs, itemsMax, fromEnd: false });
       if (groups.length === 0) return;
       takers.shift();
       if (assignment.exhausted) this.#copiedAlive += 1;
-      commands.push(this.#parts.assigner.copy(taker.member, assignment, groups, false, nowMs));
+      commands.push(this.#parts.assigner.copy(taker.member, assignment, { groups, apart, reversed: false }, nowMs));
     }
   }
 
-  #choose(assignment: Assignment, choice: Omit<Choice, "isWanted">): readonly Group[] {
+  /** Those that are under no suspicion, or else one that is, by itself. */
+  #choose(assignment: Assignment, choice: Omit<Choice, "isWanted">): { readonly groups: readonly Group[]; readonly apart: boolean } {
     const { holders, quarantine } = this.#parts;
-    const isWanted = (index: number) => !holders.has(index) && (assignment.exclusive || !quarantine.has(index));
-    return assignment.chosen({ ...choice, isWanted });
+    const depends = this.#mayBeLeftTo(assignment) && typeof choice.begunBeforeMs === "number";
+    const isFree = (index: number) => !holders.has(index) || (depends && holders.isLeftTo(assignment, index));
+    const isPlain = (index: number) => isFree(index) && (assignment.exclusive || !quarantine.has(index));
+    const groups = assignment.chosen({ ...choice, isWanted: isPlain });
+    if (groups.length > 0 || assignment.exclusive || !quarantine.any) return { groups, apart: false };
+    const isSuspect = (index: number) => isFree(index) && quarantine.has(index) && quarantine.mayBeCopied(index);
+    return { groups: assignment.chosen({ ...choice, itemsMax: 1, isWanted: isSuspect }), apart: true };
   }
 
   /** Items that may be tried twice still. */

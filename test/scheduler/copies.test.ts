@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
+import type { SchedulerEvent, SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
 import { begun, ended, failed, heartbeat, lost, only, returned, startedScheduler, type Command, type Started } from "./started-scheduler.ts";
 
 const remainder: Partial<SchedulerPlan> = { speculation: { kind: "remainder", maxExtraPercent: 50 } };
@@ -67,6 +67,30 @@ describe("an item that two hold", () => {
     const scheduler = copied();
     expect(only("note-quarantine", scheduler.step(lost(1)))).toEqual([{ kind: "note-quarantine", items: [0, 1], losses: [0] }]);
     expect(scheduler.counts).toMatchObject({ running: 1, waiting: 0 });
+  });
+
+  test("is tried by another, apart, when it is late where it is and was begun where a Task Manager was lost; once", () => {
+    const scheduler = startedScheduler({ items: 4, taskManagers: 4, plan: { ...remainder, sizing: { kind: "fixed", sizes: [1] }, taskManagersMax: 4 } });
+    scheduler.step(begun(1, 1, 0, 1), 10);
+    const given: Command<"assign">[] = [];
+    const step = (event: SchedulerEvent, atMs: number) => given.push(...only("assign", scheduler.step(event, atMs)));
+    for (const id of [2, 3, 4]) step(ended(id, id, id - 1, id), 50);
+    for (let atMs = 1000; atMs < 20_000; atMs += 1000) {
+      const copies = given.filter(({ items }) => items[0] === 0);
+      const last = copies.at(-1);
+      for (const id of [1, 2, 3, 4]) step(heartbeat(id, ...(id === 1 ? [1] : copies.filter((each) => each.id === id).map(({ assignment }) => assignment))), atMs);
+      if (last !== undefined) {
+        step(begun(last.id, last.assignment, 0, 1), atMs);
+        step(lost(last.id), atMs);
+      }
+      given.push(...only("assign", scheduler.waitUntil(atMs + 900)));
+    }
+    expect(given).toMatchObject([
+      { items: [0, 1], copy: true },
+      { items: [0, 1], copy: true, apart: true },
+    ]);
+    expect(given[0]?.apart).toBeUndefined();
+    expect(scheduler.counts).toMatchObject({ running: 1, losses: 2 });
   });
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { countOf } from "../../orchestrator/scheduler/ranges.ts";
-import type { SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
-import { begun, ended, lost, only, returned, startedScheduler, type Command, type Started } from "./started-scheduler.ts";
+import type { SchedulerEvent, SchedulerPlan } from "../../orchestrator/scheduler/types.ts";
+import { begun, ended, heartbeat, lost, only, returned, startedScheduler, type Command, type Started } from "./started-scheduler.ts";
 
 const plan: Partial<SchedulerPlan> = { speculation: { kind: "remainder", maxExtraPercent: 10 } };
 
@@ -128,6 +128,35 @@ describe("where nothing can be asked back", () => {
     expect(countOf(copy?.items ?? [])).toBeGreaterThan(22);
     expect(countOf(copy?.items ?? [])).toBeLessThan(31);
     expect(copy?.notAfterMs).toBeGreaterThan(200 + 500 + 2 * 22 * 15);
+  });
+
+  test("an item that was copied from behind a stuck one is tried once more where its copy is late with it, too", () => {
+    const scheduler = startedScheduler({ items: 14, taskManagers: 5, plan: { ...blind, speculation: { kind: "remainder", maxExtraPercent: 100 }, sizing: { kind: "fixed", sizes: [10, 1, 1, 1, 1] } } });
+    const given: Command<"assign">[] = [];
+    const step = (event: SchedulerEvent, atMs: number) => given.push(...only("assign", scheduler.step(event, atMs)));
+    const holdsLast = ({ items }: Command<"assign">): boolean => items.at(-1) === 10;
+    step(begun(1, 1, 0, 1), 10);
+    step(ended(2, 2, 10, 11), 40);
+    expect(given).toMatchObject([{ id: 2, assignment: 6, reversed: true }]);
+    expect(given.every(holdsLast)).toBe(true);
+    step(begun(2, 6, 9, 10), 50);
+    for (const id of [3, 4, 5]) step(ended(id, id, id + 8, id + 9), 60);
+    for (let atMs = 500; atMs <= 20_000; atMs += 500) {
+      // All else that is copied ends, so that somebody idles.
+      for (const each of given) if (!holdsLast(each)) step(ended(each.id, each.assignment, ...each.items), atMs);
+      const held = [{ id: 1, assignment: 1 }, ...given.filter(holdsLast)];
+      for (const id of [1, 2, 3, 4, 5]) step(heartbeat(id, ...held.filter((each) => each.id === id).map(({ assignment }) => assignment)), atMs);
+      given.push(...only("assign", scheduler.waitUntil(atMs + 400)));
+    }
+    const again = given.filter(holdsLast).slice(1);
+    expect(again).toMatchObject([{ items: [9, 10], copy: true }]);
+    const { succeeded, running } = scheduler.counts;
+    for (const { id, assignment } of again) step(ended(id, assignment, 9, 10), 21_000);
+    expect(scheduler.counts).toMatchObject({ succeeded: succeeded + 1, running: running - 1 });
+    // Whoever ends it later changes nothing.
+    step(ended(1, 1, 9, 10), 22_000);
+    step(ended(2, 6, 9, 10), 22_000);
+    expect(scheduler.counts).toMatchObject({ succeeded: succeeded + 1, running: running - 1 });
   });
 
   test("one that is silent loses its items and keeps its place until it is heard of, and has ended them", () => {

@@ -32,7 +32,7 @@ interface Known {
 export class Books {
   readonly #plan: SchedulerPlan;
   readonly #known = new Map<TaskManagerId, Known>();
-  /** Who has the item: its assignments, one, or two where there is a copy. */
+  /** Who has the item: its assignments, the copies last. */
   readonly #holders = new Map<number, Given[]>();
   readonly #ended = new Map<number, "result" | "error">();
   /** Losses of a Task Manager while nothing but the item was there, those that an earlier run saw included. */
@@ -232,8 +232,9 @@ export class Books {
       return false;
     }
     check(this.#plan.speculation !== false, `item ${index} is handed out twice, and nothing may be copied`);
-    check(holders.length === 1, `item ${index} gets a third holder`);
-    check(holders[0]?.holder !== given.holder, `item ${index} is copied to its holder`);
+    const isAtMostOneAtIt = holders.length === 2 && !this.#plan.supports.reclaim && holders[0]?.begun.has(index) === false;
+    check(holders.length === 1 || isAtMostOneAtIt, `item ${index} gets a third holder`);
+    check(!holders.some(({ holder }) => holder === given.holder), `item ${index} is copied to its holder`);
     this.#holders.set(index, [...holders, given]);
     return true;
   }
