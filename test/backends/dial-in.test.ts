@@ -207,6 +207,19 @@ describe("a connection that is lost", () => {
     expect(line.proxy.count).toBeGreaterThan(1);
   });
 
+  test("is not given up for being silent, while no other one can be had", async () => {
+    const line = await connected({ comeBackWithinMs: longMs, theirMs: 400 });
+    line.proxy.mode = "refuse";
+    line.proxy.stall();
+    talk(line, 0, 10);
+    await until(() => line.proxy.count > 3);
+    // As if the orchestrator had been stopped for a while.
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect([line.theirs.endedBecause, line.heard.ours]).toEqual([null, []]);
+    line.proxy.goOn();
+    await expectHeard(line, 10);
+  });
+
   test("lets the Task Manager go on, until as much is kept as may be", async () => {
     const line = await connected();
     line.proxy.mode = "refuse";

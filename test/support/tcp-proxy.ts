@@ -23,6 +23,8 @@ export interface TcpProxy {
   cut(how: "end" | "reset"): number;
   /** From now on nothing passes over those that there are, and nobody is told. */
   stall(): void;
+  /** Whatever was held up passes. */
+  goOn(): void;
   close(): void;
 }
 
@@ -73,7 +75,10 @@ export async function startTcpProxy({ host, toPort }: ProxyOptions): Promise<Tcp
       return size;
     },
     stall() {
-      for (const pair of pairs) for (const socket of pair) socket.pause().removeAllListeners("data");
+      for (const pair of pairs) for (const socket of pair) socket.pause();
+    },
+    goOn() {
+      for (const pair of pairs) for (const socket of pair) socket.resume();
     },
     close() {
       server.close();

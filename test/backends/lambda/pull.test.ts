@@ -191,6 +191,37 @@ test("what is handed out while an invocation comes to its end waits for the next
   expect(results.sort((a, b) => a - b)).toEqual([...indexesOf([0, 45])]);
 });
 
+test("while its connection is lost a Task Manager begins no more than it can keep, and goes on when it is back", async () => {
+  const { proxy, backend: { pull } } = await badLine();
+  const folder = await temporaryFolder(onTestFinished);
+  const [begun, gate] = [path.join(folder, "begun"), path.join(folder, "gate")];
+  const { channel, heard } = await launched(`
+    import { appendFileSync, existsSync } from "node:fs";
+    const output = "x".repeat(1_000_000);
+    export default async () => {
+      appendFileSync(${JSON.stringify(begun)}, "x");
+      do await new Promise((r) => setTimeout(r, 20)); while (!existsSync(${JSON.stringify(gate)}));
+      return output;
+    };`, { pull });
+  await until(() => heard.some(({ kind }) => kind === "configured"));
+  void channel.send({ kind: "assign", assignment: 1, items: [0, 60], inputs: [...numbers.slice(0, 60)], endWithinMs: null, reversed: false });
+  await until(() => existsSync(begun));
+  proxy.mode = "refuse";
+  proxy.cut("reset");
+  await until(() => proxy.count > 1);
+  writeFileSync(gate, "");
+  const begunItems = () => readFileSync(begun, "utf8").length;
+  await until(() => begunItems() >= 8);
+  // Time for more.
+  const triesBefore = proxy.count;
+  await until(() => proxy.count > triesBefore + 1);
+  expect(begunItems()).toBeLessThan(20);
+  proxy.mode = "pass";
+  await until(() => heard.at(-1)?.kind === "idle");
+  const results = heard.flatMap((message) => (message.kind === "items" ? message.results.map(({ index }) => index) : []));
+  expect(results.sort((a, b) => a - b)).toEqual(numbers.slice(0, 60));
+});
+
 test("with nothing to do an invocation ends, and work starts the next; neither is wasted", async () => {
   const { backend, channel, exited, heard, usages } = await launched(doubled(1));
   await until(() => usages.length === 1);
