@@ -81,6 +81,30 @@ export interface Summary {
   readonly report: string | null;
 }
 
+/** Of a run in which nothing has happened. */
+export function emptySummary(run: Pick<Summary, "runId" | "state" | "home" | "runDir" | "output" | "reason" | "message" | "startedAt">): Summary {
+  return {
+    ...run,
+    counts: { items: 0, succeeded: 0, failed: 0, reused: 0, copied: 0, retried: 0 },
+    makespanMs: 0,
+    itemsPerSecond: 0,
+    times: { prepareMs: 0, runMs: 0, finishMs: 0 },
+    stages: {},
+    bottleneck: null,
+    processorShare: 0,
+    machineShare: 0,
+    waitedAsideMs: 0,
+    taskManagersRssMb: 0,
+    errors: [],
+    taskManagerLosses: 0,
+    hosts: [],
+    memoryShort: null,
+    itemsAre: "at least",
+    notes: [],
+    report: null,
+  };
+}
+
 /** Gathers what only passes by once: errors by code with an example each, and the stages' times. */
 export interface SummaryGatherer {
   outcomes(outcomes: readonly Outcome[]): void;

@@ -19,7 +19,7 @@ import { createStalls, type Stalls } from "../observe/stalls.ts";
 import { Timeline } from "../observe/report/timeline.ts";
 import { reportFile, writeReport } from "../observe/report/write-report.ts";
 import { openRunLog } from "../observe/run-log.ts";
-import { createSummaryGatherer, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
+import { createSummaryGatherer, emptySummary, whereTheTimeWent, type Counts, type RunState, type Summary } from "../observe/summary.ts";
 import { exportResults } from "../results/export.ts";
 import { openHome } from "../results/home.ts";
 import { isOfTheDisk, reasonOf } from "../results/journal.ts";
@@ -191,35 +191,17 @@ export function neverStarted(job: ResolvedJob, options: ExecuteOptions): RunResu
   const runId = newRunId(now);
   const home = homeDirectory(job, options, runId);
   const runDir = path.join(home, "runs", runId);
-  const counts: Counts = { items: 0, succeeded: 0, failed: 0, reused: 0, copied: 0, retried: 0 };
-  const summary: Summary = {
+  const summary = emptySummary({
     runId,
     state: "cancelled",
-    counts,
-    makespanMs: 0,
-    itemsPerSecond: 0,
     home,
     runDir,
     output: path.join(home, "results.jsonl"),
     reason: "user",
     message: "Cancelled while it was queued: nothing was started, and nothing written.",
-    times: { prepareMs: 0, runMs: 0, finishMs: 0 },
-    stages: {},
-    bottleneck: null,
-    processorShare: 0,
-    machineShare: 0,
-    waitedAsideMs: 0,
-    taskManagersRssMb: 0,
-    errors: [],
-    taskManagerLosses: 0,
-    hosts: [],
-    memoryShort: null,
-    itemsAre: "at least",
     startedAt: now.toISOString(),
-    notes: [],
-    report: null,
-  };
-  return { state: "cancelled", counts, summary, home, runDir, items: noOutcomes, inOrder: noOutcomes };
+  });
+  return { state: "cancelled", counts: summary.counts, summary, home, runDir, items: noOutcomes, inOrder: noOutcomes };
 }
 
 async function* noOutcomes(): AsyncGenerator<Outcome> {}

@@ -3,34 +3,18 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Cost } from "../../orchestrator/observe/cost.ts";
 import { createMachineMeter } from "../../orchestrator/observe/machine.ts";
 import { progressText, nothingYet } from "../../orchestrator/observe/progress.ts";
-import { createSummaryGatherer, summaryText, type Summary, whereTheTimeWent } from "../../orchestrator/observe/summary.ts";
+import { createSummaryGatherer, emptySummary, summaryText, type Summary, whereTheTimeWent } from "../../orchestrator/observe/summary.ts";
 
 const whole: Summary = {
-  runId: "20261121-120000000-0001",
-  state: "succeeded",
+  ...emptySummary({
+    runId: "20261121-120000000-0001", state: "succeeded", home: "/data/out", runDir: "/data/out/runs/1", output: "/data/out/results.jsonl", reason: null, message: "",
+    startedAt: "2026-11-21T12:00:00.000Z",
+  }),
   counts: { items: 1000, succeeded: 1000, failed: 0, reused: 0, copied: 0, retried: 0 },
   makespanMs: 2000,
   itemsPerSecond: 500,
-  home: "/data/out",
-  runDir: "/data/out/runs/1",
-  output: "/data/out/results.jsonl",
-  reason: null,
-  message: "",
   times: { prepareMs: 100, runMs: 1800, finishMs: 100 },
-  stages: {},
-  bottleneck: null,
-  processorShare: 0,
-  machineShare: 0,
-  waitedAsideMs: 0,
-  taskManagersRssMb: 0,
-  errors: [],
-  taskManagerLosses: 0,
-  hosts: [],
-  memoryShort: null,
   itemsAre: "all",
-  startedAt: "2026-11-21T12:00:00.000Z",
-  notes: [],
-  report: null,
 };
 
 const cost: Cost = {
