@@ -4,7 +4,7 @@ import { decode, decodeView, type LibvipsKernel } from "./decode.ts";
 import { ItemFailure } from "./failure.ts";
 import { viewOf, type View } from "./geometry.ts";
 import { createTensorWriter, type TensorData, type TensorWriter } from "./normalise.ts";
-import { toGray, type Pixels } from "./pixels.ts";
+import { release, toGray, type Pixels } from "./pixels.ts";
 import { createAlignCornersResize } from "./resize-align-corners.ts";
 import { createPillowResize } from "./resize-pillow.ts";
 
@@ -74,6 +74,7 @@ function pillowPainter(spec: PreprocessSpec, writer: TensorWriter): Painter {
     } catch (error) {
       throw resizeFailure(error, pixels);
     }
+    release(pixels);
   };
 }
 
@@ -87,6 +88,7 @@ function alignCornersPainter(spec: PreprocessSpec, writer: TensorWriter): Painte
     resize(pixels, view, (samples, y) => {
       writer.floats(target, samples, { row: view.rows.start + y, start, count });
     });
+    release(pixels);
   };
 }
 
@@ -100,6 +102,7 @@ function libvipsPainter(spec: PreprocessSpec, kernel: LibvipsKernel, writer: Ten
       const offset = y * pixels.width * pixels.channels;
       writer.bytes(target, pixels.data, offset, { row: rows.start + y, start: columns.start, count: columns.count });
     }
+    release(pixels);
   };
 }
 
