@@ -1,7 +1,7 @@
 /** Entry of the threads that decode and infer, in a bundle of its own: see `startThread` and `prepareThreads`. */
 import { once } from "node:events";
 import { workerData, type MessagePort } from "node:worker_threads";
-import type { DecodeThreadData } from "./pipeline/decode-thread.ts";
+import type { DecoderData } from "./pipeline/decoder.ts";
 import type { InferThreadData } from "./pipeline/infer-thread.ts";
 
 interface NativeThread {
@@ -16,9 +16,9 @@ void run();
 
 async function run(): Promise<void> {
   if (splitrunRole === "decode") {
-    const { prepareDecodeThread, runDecodeThread } = await import("./pipeline/decode-thread.ts");
-    const data = await dataAfter(prepareDecodeThread);
-    if (data !== undefined) await runDecodeThread(data as DecodeThreadData);
+    const { prepareDecoder, runDecodeThread } = await import("./pipeline/decode-thread.ts");
+    const data = await dataAfter(prepareDecoder);
+    if (data !== undefined) await runDecodeThread(data as DecoderData);
   } else {
     const { prepareInferThread, runInferThread } = await import("./pipeline/infer-thread.ts");
     const data = await dataAfter(prepareInferThread);

@@ -1,8 +1,7 @@
 /** Threads that load their libraries before it is known what they are to do with them. */
 import { MessageChannel, SHARE_ENV, Worker, type MessagePort, type ResourceLimits } from "node:worker_threads";
 
-const roles = ["infer", "decode"] as const;
-export type NativeRole = (typeof roles)[number];
+export type NativeRole = "infer" | "decode";
 
 interface PreparedThread {
   readonly worker: Worker;
@@ -15,8 +14,8 @@ export type PreparedThreads = Map<NativeRole, PreparedThread>;
 // Native work makes few objects that die young: the usual 48 MB for them would be memory without use.
 export const nativeWorkLimits: ResourceLimits = { maxYoungGenerationSizeMb: 6 };
 
-/** One thread of each role. What cannot be loaded is not told of before it is needed. */
-export function prepareThreads(entry: URL): PreparedThreads {
+/** One thread of each of `roles`. What cannot be loaded is not told of before it is needed. */
+export function prepareThreads(entry: URL, roles: readonly NativeRole[]): PreparedThreads {
   const threads: PreparedThreads = new Map();
   for (const role of roles) {
     const { port1: port, port2 } = new MessageChannel();

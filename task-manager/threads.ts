@@ -1,12 +1,12 @@
 import { fileURLToPath } from "node:url";
 import { Worker, workerData } from "node:worker_threads";
-import type { DecodeThreadData } from "./pipeline/decode-thread.ts";
+import type { DecoderData } from "./pipeline/decoder.ts";
 import type { InferThreadData } from "./pipeline/infer-thread.ts";
 import { dropPrepared, nativeWorkLimits, takePrepared, type PreparedThreads } from "./prepared-threads.ts";
 
 /** What a thread of the Task Manager can be; its code is loaded in that thread only. */
 const roles = {
-  decode: async () => (await import("./pipeline/decode-thread.ts")).runDecodeThread(workerData as DecodeThreadData),
+  decode: async () => (await import("./pipeline/decode-thread.ts")).runDecodeThread(workerData as DecoderData),
   infer: async () => (await import("./pipeline/infer-thread.ts")).runInferThread(workerData as InferThreadData),
   function: async () => (await import("./tasks/function.ts")).runFunctionThread(),
 } as const satisfies Record<string, () => Promise<void>>;

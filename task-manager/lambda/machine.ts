@@ -39,6 +39,11 @@ export function functionMachine(environment: NodeJS.ProcessEnv): FunctionMachine
   };
 }
 
+/** With one core, another thread to decode on costs a cold start more than it brings. */
+export function decodesHere({ cores }: FunctionMachine): boolean {
+  return cores === 1;
+}
+
 /** The task with as many sessions and threads as the function's memory pays for. */
 export function fittedTo(task: TaskSpec, cores: number): TaskSpec {
   switch (task.kind) {

@@ -4,7 +4,7 @@ import { startTaskManager } from "../task-manager.ts";
 import { createExecutor } from "../tasks/create-executor.ts";
 import type { Executor } from "../tasks/types.ts";
 import type { FunctionArtifacts } from "./artifacts.ts";
-import { fittedTo, type FunctionMachine } from "./machine.ts";
+import { decodesHere, fittedTo, type FunctionMachine } from "./machine.ts";
 
 export type TaskRequest = Exclude<LambdaRequest, { kind: "ping" }>;
 type Configure = TaskRequest["configure"];
@@ -93,7 +93,7 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
     artifacts,
     threads: true,
     async createExecutor(task, context) {
-      executor = await createExecutor(task, context);
+      executor = await createExecutor(task, { ...context, decodesHere: request.coresByMemory && decodesHere(machine) });
       return executor;
     },
     exit: (code) => ear?.exit(code),

@@ -2,7 +2,7 @@ import type { Worker } from "node:worker_threads";
 import type { Overdue, WorkError, WorkItem } from "../tasks/types.ts";
 import { startThread } from "../threads.ts";
 import { threadsNowMs } from "./clock.ts";
-import type { DecodeThreadData, FromDecodeThread, ToDecodeThread } from "./decode-thread.ts";
+import { createDecoder, type DecoderData, type FromDecoder, type ToDecoder } from "./decoder.ts";
 import type { FetchedItem } from "./fetcher.ts";
 
 /** Preprocessed images, on their way to inference. */
@@ -19,14 +19,16 @@ export interface DecodedBatch {
 
 export interface DecoderPoolOptions {
   readonly threads: number;
-  readonly data: DecodeThreadData;
+  /** One on the caller's thread instead. */
+  readonly here: boolean;
+  readonly data: DecoderData;
   onBatch(batch: DecodedBatch): void;
   onFailed(item: WorkItem, error: WorkError): void;
   /** A thread ended by itself: the process cannot be trusted any more. */
   onDeath(why: string): void;
 }
 
-/** The main thread's side of the decoding threads. */
+/** The main thread's side of the decoders. */
 export interface DecoderPool {
   /** Items given and neither in a batch yet nor failed. */
   readonly held: number;
@@ -44,23 +46,22 @@ export interface DecoderPool {
 
 export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
   let closing = false;
-  const threads = Array.from({ length: options.threads }, () => startDecoder());
+  const threads = Array.from({ length: options.here ? 1 : options.threads }, () => startDecoder());
 
   function startDecoder() {
-    const worker = startThread("decode", options.data);
     const held = new Map<number, WorkItem>();
     const overdue = new Map<number, { readonly item: WorkItem; readonly sinceMs: number }>();
-    const ended = endOf(worker, "decode", (why) => {
+    const onDeath = (why: string) => {
       if (!closing) options.onDeath(why);
-    });
-    const post = (message: ToDecodeThread, transfer: readonly ArrayBuffer[]) => worker.postMessage(message, transfer);
+    };
+    const { post, ended } = (options.here ? decoderHere : decoderThread)(options.data, { hear, onDeath });
     const settle = (id: number): WorkItem[] => {
       const item = held.get(id);
       held.delete(id);
       overdue.delete(id);
       return item === undefined ? [] : [item];
     };
-    worker.on("message", (message: FromDecodeThread) => {
+    function hear(message: FromDecoder): void {
       switch (message.kind) {
         case "failed":
           for (const item of settle(message.id)) options.onFailed(item, message.error);
@@ -76,7 +77,7 @@ export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
           return options.onBatch({ items: message.ids.flatMap(settle), buffer, busyMs, waitMs, atMs, giveBack });
         }
       }
-    });
+    }
     return { held, overdue, post, ended };
   }
 
@@ -109,6 +110,36 @@ export function createDecoderPool(options: DecoderPoolOptions): DecoderPool {
       await Promise.all(threads.map(({ ended }) => ended));
     },
   };
+}
+
+interface Decoder {
+  post(message: ToDecoder, transfer: readonly ArrayBuffer[]): void;
+  readonly ended: Promise<void>;
+}
+
+interface Listeners {
+  hear(message: FromDecoder): void;
+  onDeath(why: string): void;
+}
+
+function decoderThread(data: DecoderData, { hear, onDeath }: Listeners): Decoder {
+  const worker = startThread("decode", data);
+  worker.on("message", hear);
+  return { post: (message, transfer) => worker.postMessage(message, transfer), ended: endOf(worker, "decode", onDeath) };
+}
+
+/** Takes what it is told a moment later, as a thread does: never while it tells something itself. */
+function decoderHere(data: DecoderData, { hear, onDeath }: Listeners): Decoder {
+  let end: () => void = () => undefined;
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  const ready = createDecoder(data, { post: hear, onClosed: end });
+  ready.catch((error: unknown) => {
+    onDeath(`images cannot be decoded: ${error instanceof Error ? error.message : String(error)}`);
+    end();
+  });
+  return { post: (message) => void ready.then((take) => take(message), () => undefined), ended };
 }
 
 /** Each image goes to the thread that then holds the fewest. */

@@ -128,10 +128,11 @@ function decodesPerThread(threads: number): number {
 
 type DecoderListeners = Pick<Parameters<typeof createDecoderPool>[0], "onBatch" | "onFailed" | "onDeath">;
 
-function startDecoders({ preprocess, infer }: InferenceTask, { itemTimeoutMs }: ExecutorContext, listeners: DecoderListeners): DecoderPool {
+function startDecoders({ preprocess, infer }: InferenceTask, { itemTimeoutMs, decodesHere = false }: ExecutorContext, listeners: DecoderListeners): DecoderPool {
   const threads = preprocess.concurrency;
   return createDecoderPool({
     threads,
+    here: decodesHere,
     data: {
       preprocess,
       batchWaitMs: infer.batchWaitMs,

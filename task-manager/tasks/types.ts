@@ -84,6 +84,8 @@ export interface ExecutorContext {
   readonly itemTimeoutMs: number;
   /** False in the `sequential` backend: everything on the caller's thread, so that breakpoints work. */
   readonly threads: boolean;
+  /** One decoder, on the caller's thread: where there is one core, a thread for it costs more than it brings. Absent: no. */
+  readonly decodesHere?: boolean;
 }
 
 /** The task does not fit: the run is refused before it starts, naming the job's field. */

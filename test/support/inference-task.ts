@@ -49,8 +49,11 @@ export async function inferenceTask(folder: string, options: InferenceTaskOption
   return { task, modelPath };
 }
 
-export function executorContext(host: Host, modelPath: string, threads: boolean): ExecutorContext {
-  return { host, artifactPath: () => modelPath, itemTimeoutMs: 60_000, threads };
+/** Which of its work an executor does on the caller's thread. */
+export type Here = "nothing" | "decoding" | "everything";
+
+export function executorContext(host: Host, modelPath: string, here: Here): ExecutorContext {
+  return { host, artifactPath: () => modelPath, itemTimeoutMs: 60_000, threads: here !== "everything", decodesHere: here === "decoding" };
 }
 
 export const colors = { red: "#f00", green: "#0f0", blue: "#00f", black: "#000" } as const;

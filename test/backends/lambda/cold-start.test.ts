@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { copyFile, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import sharp from "sharp";
@@ -28,7 +29,7 @@ interface Called {
 }
 
 /** The built function in a process of its own, called once with one item. */
-async function called(folder: string, task: TaskSpec, artifact: { readonly sha256: string; readonly path: string }, input: JsonValue, manifest: object = {}): Promise<Called> {
+async function called(folder: string, task: TaskSpec, artifact: { readonly sha256: string; readonly path: string }, input: JsonValue, { manifest = {}, memoryMb = 1769 }: { readonly manifest?: object; readonly memoryMb?: number } = {}): Promise<Called> {
   const code = path.join(folder, "code");
   await mkdir(path.join(code, "artifacts"), { recursive: true });
   for (const { name, path: source } of await codeFiles()) await copyFile(source, path.join(code, name));
@@ -43,7 +44,7 @@ async function called(folder: string, task: TaskSpec, artifact: { readonly sha25
   };
   const file = path.join(folder, "request.json");
   await writeFile(file, JSON.stringify(request));
-  const { stdout } = await promisify(execFile)(process.execPath, [path.join(root, "test/support/lambda/handler-process.mjs"), code, file], { env: { ...process.env, TMPDIR: folder }, maxBuffer: 2 ** 24 });
+  const { stdout } = await promisify(execFile)(process.execPath, [path.join(root, "test/support/lambda/handler-process.mjs"), code, file], { env: { ...process.env, TMPDIR: folder, AWS_LAMBDA_FUNCTION_MEMORY_SIZE: String(memoryMb) }, maxBuffer: 2 ** 24 });
   return JSON.parse(stdout) as Called;
 }
 
@@ -63,22 +64,31 @@ function outputsOf({ lines }: Called): readonly unknown[] {
 }
 
 describe("a new environment", () => {
-  test("has its threads started before it is called, loads nothing that one picture does not need, and lets it wait for no company", async () => {
+  test("has its thread started before it is called, loads nothing that one picture does not need, and lets it wait for no company", async () => {
     const folder = await temporaryFolder(onTestFinished);
     // A part-full batch that waited for others would wait for longer than the test.
     const { task, modelPath } = await inferenceTask(folder, { infer: { batchWaitMs: 600_000 } });
     const done = await called(folder, task, { sha256: task.model.sha256, path: modelPath }, await pictureUrl());
     expect(outputsOf(done)).toMatchObject([{ label: "green" }]);
-    expect(done.startedAtInit).toEqual(["splitrun-infer", "splitrun-decode"]);
+    expect(done.startedAtInit).toEqual(["splitrun-infer"]);
     expect(done.started).toEqual(done.startedAtInit);
     expect(done.builtins).toContain("http");
     // HTTP/2, TLS and Node's own fetch: what undici whole, WebSockets or an import of node:http as an ES module bring.
     expect(done.builtins.filter((name) => ["http2", "tls", "internal/deps/undici/undici"].includes(name))).toEqual([]);
   });
 
-  test("ends the threads that it has prepared when its task is a function", async () => {
-    const done = await doubled(await temporaryFolder(onTestFinished));
+  test.runIf(availableParallelism() > 1)("with memory for two cores decodes on a thread of its own", async () => {
+    const folder = await temporaryFolder(onTestFinished);
+    const { task, modelPath } = await inferenceTask(folder);
+    const done = await called(folder, task, { sha256: task.model.sha256, path: modelPath }, await pictureUrl(), { memoryMb: 3538 });
+    expect(outputsOf(done)).toMatchObject([{ label: "green" }]);
     expect(done.startedAtInit).toEqual(["splitrun-infer", "splitrun-decode"]);
+    expect(done.started.filter((name) => name === "splitrun-decode")).toHaveLength(1);
+  });
+
+  test("ends the thread that it has prepared when its task is a function", async () => {
+    const done = await doubled(await temporaryFolder(onTestFinished));
+    expect(done.startedAtInit).toEqual(["splitrun-infer"]);
     expect(done.ended).toEqual(done.startedAtInit);
   });
 
@@ -102,7 +112,7 @@ async function doubled(folder: string, manifest: object = {}): Promise<Called> {
   await writeFile(module, "export default (item) => item * 2;");
   const sha256 = createHash("sha256").update(await readFile(module)).digest("hex");
   const task: TaskSpec = { kind: "function", module: { sha256, bytes: 34, name: "double.mjs" }, concurrency: 1, threads: 1 };
-  const done = await called(folder, task, { sha256, path: module }, 21, manifest);
+  const done = await called(folder, task, { sha256, path: module }, 21, { manifest });
   expect(outputsOf(done)).toEqual([42]);
   return done;
 }

@@ -20,7 +20,7 @@ threads.Worker = class extends threads.Worker {
 };
 globalThis.awslambda = { streamifyResponse: (handler) => handler };
 process.env.LAMBDA_TASK_ROOT = folder;
-process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE = "1769";
+process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE ??= "1769";
 
 const { handler } = await import(pathToFileURL(path.join(folder, "lambda.js")).href);
 const startedAtInit = [...started];
