@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
 /** Of all processes that this one started and that have ended, those that they started included (proc(5): hundredths of a second). */
-function childrenCpuMs() {
+export function childrenCpuMs() {
   const fields = readFileSync("/proc/self/stat", "latin1").split(") ").at(-1).split(" ");
   return (Number(fields[13]) + Number(fields[14])) * 10;
 }

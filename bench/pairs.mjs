@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import { parseArgs } from "node:util";
-import { median } from "./measure.mjs";
+import { childrenCpuMs, median } from "./measure.mjs";
 
 const { values } = parseArgs({
   options: {
@@ -65,7 +65,7 @@ function machineCpu() {
 async function measure(command) {
   const [program, ...args] = command.split(/\s+/).filter((word) => word !== "");
   const machineBefore = machineCpu();
-  const childrenBefore = childrenCpu();
+  const childrenBeforeMs = childrenCpuMs();
   const startMs = performance.now();
   const child = spawn(program, args, { stdio: ["ignore", "ignore", "inherit"] });
   let peakMb = 0;
@@ -78,16 +78,10 @@ async function measure(command) {
   const code = await new Promise((resolve, reject) => child.on("exit", resolve).on("error", reject));
   clearInterval(looking);
   const wallSeconds = (performance.now() - startMs) / 1000;
-  const cpuSeconds = childrenCpu() - childrenBefore;
+  const cpuSeconds = (childrenCpuMs() - childrenBeforeMs) / 1000;
   const foreign = (machineCpu() - machineBefore - cpuSeconds) / wallSeconds;
   if (code !== 0) throw new Error(`exit code ${code}: ${command}`);
   return { wallSeconds, perSecond: items / wallSeconds, cpuMsPerItem: (cpuSeconds * 1000) / items, peakMb, processes, foreign };
-}
-
-/** Of all children that have ended, and theirs that they waited for. */
-function childrenCpu() {
-  const stat = statOf(process.pid);
-  return (Number(stat[13]) + Number(stat[14])) / ticksPerSecond;
 }
 
 const show = (name, run) =>

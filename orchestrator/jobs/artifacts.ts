@@ -226,7 +226,8 @@ async function keptOfS3(url: string, { cache, s3, field, kind, bytesMax, ending 
     const stat = await client.head(place);
     if (stat === null) throw new SplitrunError(`${field}: ${url} does not exist; check bucket and key, and account and endpoint in use`, { code: `${kind}_NOT_FOUND`, field, value: url });
     if (stat.bytes > bytesMax) throw tooLarge({ kind, field, file: url, bytes: stat.bytes, bytesMax });
-    return await cache.keepVersion({ name: url, version: stat.etag, bytes: stat.bytes }, ending, (file) => downloadS3Object(client, place, stat, file));
+    const { etag: version } = stat;
+    return await cache.keepChanging(url, ending, async (file, known) => (known === version ? null : { ...(await downloadS3Object(client, place, stat, file)), version }));
   } catch (cause) {
     if (!(cause instanceof S3Failure)) throw cause;
     const code = cause.code === "S3_NO_SUCH_KEY" || cause.code === "S3_NO_SUCH_BUCKET" ? "NOT_FOUND" : "UNREADABLE";

@@ -33,9 +33,7 @@ export interface ContentCache {
   keepText(text: string, ending: string): Promise<CachedFile>;
   /** Keeps what `write` writes to the path it is given. */
   keepWritten(ending: string, write: WriteFile): Promise<CachedFile>;
-  /** The same, once a version of what goes by that name. */
-  keepVersion(source: { readonly name: string; readonly version: string; readonly bytes: number }, ending: string, write: WriteFile): Promise<CachedFile>;
-  /** The same where only the one who has it can tell whether it has changed, and tells it by writing nothing. */
+  /** The same, once a version of what goes by that name: whoever writes it tells that it has not changed by writing nothing. */
   keepChanging(name: string, ending: string, write: WriteIfChanged): Promise<CachedFile>;
 }
 
@@ -117,14 +115,6 @@ export async function openContentCache(directory: string): Promise<ContentCache>
       }
       // A change right after reading could leave size and time as they were (as in git's index): young files are not noted.
       if (Date.now() - identity.modifiedMs >= settledMs) await noteCopy(note, identity.text, copy);
-      return copy;
-    },
-    async keepVersion({ name, version, bytes }, ending, write) {
-      const note = noteOf(name);
-      const known = await kept(note, ending);
-      if (known?.version === version && known.bytes === bytes) return known;
-      const copy = await keepWritten(ending, write);
-      await noteCopy(note, version, copy);
       return copy;
     },
     async keepChanging(name, ending, write) {

@@ -5,7 +5,7 @@ import { classify, functionFailure, type FunctionFailure, type LambdaFailure, ty
 import { EventStreamReader, type StreamEvent } from "./event-stream.ts";
 import type { LoopTurns } from "./loop-turns.ts";
 import { readInTurns } from "./read-in-turns.ts";
-import { ResponseStreams } from "./response-streams.ts";
+import { inputOf, ResponseStreams } from "./response-streams.ts";
 
 /** A line longer than this is no message: an item's result has 8 MB at most. */
 const lineBytesMax = 32 * 2 ** 20;
@@ -69,7 +69,8 @@ export function createInvoker(sdk: LambdaSdk, client: Sdk.LambdaClient, turns: L
   }
 
   async function atItsEnd(invocation: Invocation, watch: Watch): Promise<InvocationEnd> {
-    const answer = await client.send(new sdk.InvokeCommand(inputOf(invocation)), { abortSignal: watch.signal });
+    const { target, payload: text } = invocation;
+    const answer = await client.send(new sdk.InvokeCommand(inputOf({ ...target, payload: Buffer.from(text) })), { abortSignal: watch.signal });
     const requestId = answer.$metadata.requestId ?? null;
     const log = decoded(answer.LogResult);
     const payload = Buffer.from(answer.Payload ?? []);
@@ -107,10 +108,6 @@ function endOf(complete: InvokeComplete | null, requestId: string | null): Invoc
   const log = decoded(complete.LogResult);
   if (complete.ErrorCode === undefined) return { kind: "answered", requestId, log };
   return { kind: "failed", requestId, log, failure: functionFailure(complete.ErrorCode, complete.ErrorDetails ?? "", log) };
-}
-
-function inputOf({ target: { functionName, qualifier }, payload }: Invocation) {
-  return { FunctionName: functionName, Qualifier: qualifier, InvocationType: "RequestResponse", LogType: "Tail", Payload: Buffer.from(payload) } as const;
 }
 
 function decoded(log: string | undefined): string | null {

@@ -78,8 +78,8 @@ export class ResponseStreams {
     return this.#throughSdk(request, { templateName, answer: response, body: null });
   }
 
-  async #throughSdk({ functionName, qualifier, payload, signal }: StreamRequest, passage: Passage): Promise<ResponseStream> {
-    const input: Sdk.InvokeWithResponseStreamCommandInput = { FunctionName: functionName, Qualifier: qualifier, InvocationType: "RequestResponse", LogType: "Tail", Payload: payload };
+  async #throughSdk({ signal, ...invoked }: StreamRequest, passage: Passage): Promise<ResponseStream> {
+    const input: Sdk.InvokeWithResponseStreamCommandInput = inputOf(invoked);
     this.#passages.set(input, passage);
     const { $metadata } = await this.#client.send(new this.#sdk.InvokeWithResponseStreamCommand(input), { abortSignal: signal });
     return { requestId: $metadata.requestId ?? null, body: passage.body ?? Readable.from([]) };
@@ -102,6 +102,11 @@ export class ResponseStreams {
     if (this.#templates.size >= templatesMax) this.#templates.clear();
     this.#templates.set(name, template);
   }
+}
+
+/** As the SDK's commands take it, streamed or not. */
+export function inputOf({ functionName, qualifier, payload }: Pick<StreamRequest, "functionName" | "qualifier" | "payload">) {
+  return { FunctionName: functionName, Qualifier: qualifier, InvocationType: "RequestResponse", LogType: "Tail", Payload: payload } as const;
 }
 
 /** The SDK finds nothing to read, and leaves the body to whoever has it. */
