@@ -8,8 +8,9 @@ import { dialedFrameBytesMax, orchestratorMessage, sessionHeader } from "../prot
 import { dialedLimits, ResumableChannel } from "./resumable.ts";
 import { carry } from "./web-socket-wire.ts";
 
-/** To connect, and again to be let in. */
+/** To connect, and again to be let in; the first time with all that is tried. */
 const dialMs = 10_000;
+const firstTriesMax = 3;
 /** Before it is dialed again: less than this, doubled each time up to the maximum. */
 const backOffMs = 100;
 const backOffMsMax = 2_000;
@@ -17,6 +18,7 @@ const backOffMsMax = 2_000;
 const triesAtLeast = 4;
 const pingsAWindow = 8;
 const pingMsMin = 50;
+const pingMsMax = 5_000;
 const tryMsMin = 500;
 /** Pings without a byte in return, until another connection is tried beside this one. */
 const unansweredMax = 2;
@@ -35,7 +37,7 @@ class TurnedAway extends Error {}
  */
 export async function dialIn<Out extends { readonly kind: string }>(target: DialTarget): Promise<ResumableChannel<Out, OrchestratorMessage>> {
   const dialer = new Dialer<Out>(target);
-  await dialer.dial(dialMs);
+  await dialer.dialFirst();
   return dialer.channel;
 }
 
@@ -67,8 +69,21 @@ class Dialer<Out extends { readonly kind: string }> {
     });
   }
 
+  /** @throws Error that names address and reason */
+  async dialFirst(): Promise<void> {
+    const untilMs = performance.now() + dialMs;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#dial(untilMs - performance.now());
+      } catch (error) {
+        if (error instanceof TurnedAway || tries >= firstTriesMax || performance.now() >= untilMs) throw error;
+      }
+      await delay(Math.random() * backOffMs);
+    }
+  }
+
   /** @throws Error that names address and reason, TurnedAway when it is no use to try again */
-  async dial(withinMs: number): Promise<void> {
+  async #dial(withinMs: number): Promise<void> {
     const place = `${this.#target.host}:${this.#target.port}`;
     const socket = await pinned(this.#target, place, withinMs);
     const { WebSocket: Client } = await import("ws");
@@ -87,7 +102,7 @@ class Dialer<Out extends { readonly kind: string }> {
 
   /** A connection can be dead without anybody's having said so. */
   #watch(webSocket: WebSocket, socket: TLSSocket): void {
-    const everyMs = Math.max(pingMsMin, this.#target.comeBackWithinMs / pingsAWindow);
+    const everyMs = Math.min(pingMsMax, Math.max(pingMsMin, this.#target.comeBackWithinMs / pingsAWindow));
     const givenUpAfter = Math.max(unansweredMax, silentMsMax / everyMs);
     let unanswered = 0;
     let bytesRead = 0;
@@ -130,7 +145,7 @@ class Dialer<Out extends { readonly kind: string }> {
   async #tryOnce(): Promise<string> {
     const oneOfMs = Math.max(tryMsMin, this.#target.comeBackWithinMs / triesAtLeast);
     try {
-      await this.dial(Math.min(dialMs, oneOfMs, this.#leftMs));
+      await this.#dial(Math.min(dialMs, oneOfMs, this.#leftMs));
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       if (error instanceof TurnedAway) this.channel.end(`it was lost, and ${message}`);

@@ -135,10 +135,11 @@ interface Line {
 }
 
 /** A Task Manager that has dialed in over a bad line. */
-async function connected({ comeBackWithinMs, theirMs } = { comeBackWithinMs: longMs, theirMs: longMs }): Promise<Line> {
+async function connected({ comeBackWithinMs, theirMs } = { comeBackWithinMs: longMs, theirMs: longMs }, firstBytes = Infinity): Promise<Line> {
   const dial = await listening();
   const proxy = await startTcpProxy({ host: "127.0.0.1", toPort: dial.port });
   onTestFinished(() => proxy.close());
+  proxy.lifeBytes = () => (proxy.count === 1 ? firstBytes : Infinity);
   const { invitation, target, arrived } = invite(dial, comeBackWithinMs);
   const theirs = await dialIn<TaskManagerMessage>({ ...target, port: proxy.port, comeBackWithinMs: theirMs });
   onTestFinished(() => theirs.close());
@@ -195,6 +196,13 @@ describe("a connection that is lost", () => {
     talk(line, 0, 300, 2_000);
     await expectHeard(line, 300);
     expect(lives).toBeGreaterThan(5);
+  });
+
+  test.each([300, 1_000, 1_600, 1_800, 2_000, 2_200, 2_400])("is taken up even where it was lost while it was opened, after %i bytes", async (bytes) => {
+    const line = await connected(undefined, bytes);
+    talk(line, 0, 5);
+    await expectHeard(line, 5);
+    expect(line.proxy.count).toBe(2);
   });
 
   test("gives way to a newer one, where it is dead without anybody's having said so", async () => {
