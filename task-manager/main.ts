@@ -28,6 +28,7 @@ function startProcess(): void {
     threads: true,
     createExecutor,
     exit: (code) => process.exit(code),
+    kill: (signal) => process.kill(process.pid, signal),
   });
 }
 

@@ -30,7 +30,12 @@ export interface TaskManagerOptions {
   createExecutor(task: TaskSpec, context: ExecutorContext): Promise<Executor>;
   /** Ends this Task Manager; does not return where it is a process of its own. */
   exit(code: number): void;
+  /** Ends it at once, since a clean exit would wait for native calls; does not return where it is a process of its own. */
+  kill(signal: EndSignal): void;
 }
+
+/** `SIGTERM`: an item hung. `SIGKILL`: what is left of the memory does not last. */
+export type EndSignal = "SIGTERM" | "SIGKILL";
 
 interface Assignment {
   readonly id: number;
@@ -241,14 +246,14 @@ export function startTaskManager(options: TaskManagerOptions): void {
   }
 
   /** Says what it has to say and ends, whatever its threads are at. */
-  async function die(reason: string, signal: "SIGTERM" | "SIGKILL"): Promise<void> {
+  async function die(reason: string, signal: EndSignal): Promise<void> {
     if (ended) return;
     ended = true;
     stopTimers();
     reporter?.flush();
     host.log("warn", reason);
     await channel.send({ kind: "bye", reason });
-    process.kill(process.pid, signal);
+    options.kill(signal);
   }
 
   function meetFate(fate: "kill" | "stall" | null): void {

@@ -39,6 +39,8 @@ export function sequentialBackend(options: SequentialOptions): Backend {
         threads: false,
         createExecutor,
         exit,
+        // Nothing is watched on the very thread that works.
+        kill: () => exit(1),
       });
       // What it prints is the orchestrator's own output.
       const launched = { channel: pair.orchestrator, exited, logTo: () => undefined };

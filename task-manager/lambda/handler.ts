@@ -9,7 +9,7 @@ import { lambdaRequest, protocolVersion } from "../protocol.ts";
 import { createFunctionArtifacts } from "./artifacts.ts";
 import { functionMachine } from "./machine.ts";
 import type { Bring, Voice } from "./pull.ts";
-import { keyOf, startResident, type Ear, type Ready, type Resident, type TaskRequest } from "./resident.ts";
+import { keyOf, killProcess, startResident, type Ear, type Ready, type Resident, type TaskRequest } from "./resident.ts";
 import { bufferedResponse, streamedResponse, type LambdaResponse } from "./response.ts";
 import { spill } from "./spill.ts";
 
@@ -35,6 +35,8 @@ const marginMsMin = 500;
 const marginMsMax = 30_000;
 /** Frozen for less than this, connections are as good as they were. */
 const frozenMsMin = 1_000;
+/** A thread in a native call that hangs stays for as long as the environment. */
+const closeMsMax = 1_000;
 /** For what was written to reach Lambda before the process ends. */
 const leaveAfterMs = 20;
 const everything = 2 ** 31;
@@ -115,7 +117,12 @@ export function createLambdaHandler(): LambdaHandler {
     }
     if (ready === null) return null;
     await response.write(ready.configured);
-    return request.kind === "warm" ? null : work(request, ready.resident, boundsOf(request, context), response, cpuBefore);
+    if (request.kind === "warm") return null;
+    const leaving = await work(request, ready.resident, boundsOf(request, context), response, cpuBefore);
+    if (leaving !== "anew") return leaving;
+    await Promise.race([ready.resident.close(), delay(closeMsMax)]);
+    resident = undefined;
+    return null;
   }
 
   /** The Task Manager with this task; null: there is none, and the voice has said why. */
@@ -131,7 +138,7 @@ export function createLambdaHandler(): LambdaHandler {
       return null;
     }
     resident ??= startResident({ request, artifacts, machine });
-    resident.listen({ hear: (message) => voice.write(message), idle: () => undefined, exit: (code) => process.exit(code) });
+    resident.listen({ hear: (message) => voice.write(message), idle: () => undefined, exit: (code) => process.exit(code), kill: killProcess });
     let answer = await resident.configure();
     if (answer.kind === "need" && bring !== null) {
       try {
@@ -169,12 +176,15 @@ function isBuffered(event: unknown): boolean {
   return z.object({ buffered: z.object({}) }).safeParse(event).success;
 }
 
-/** Works until all that was assigned is reported or returned. Null: it stays; else the exit code that it leaves with. */
-async function work(request: WorkRequest, resident: Resident, bounds: Bounds, response: LambdaResponse, cpuBefore: NodeJS.CpuUsage): Promise<number | null> {
+/**
+ * Works until all that was assigned is reported or returned. Null: it stays; "anew": another takes its place in this
+ * process, which would take the answer with it; else the exit code that it leaves with.
+ */
+async function work(request: WorkRequest, resident: Resident, bounds: Bounds, response: LambdaResponse, cpuBefore: NodeJS.CpuUsage): Promise<number | "anew" | null> {
   const { buffered, assigns } = request;
   const bytesMax = buffered === null ? streamedBytesMax : buffered.spill === null ? buffered.bytesMax : Infinity;
   let isFull = false;
-  const leaving = await new Promise<number | null>((resolve) => {
+  const leaving = await new Promise<number | "anew" | null>((resolve) => {
     const ear: Ear = {
       async hear(message) {
         await response.write(hereAndNow(message, cpuBefore, isFull));
@@ -183,7 +193,8 @@ async function work(request: WorkRequest, resident: Resident, bounds: Bounds, re
         for (const { assignment } of assigns) resident.send({ kind: "reclaim", assignment, items: everything });
       },
       idle: () => resolve(null),
-      exit: (code) => (code === 0 ? resolve(0) : process.exit(code)),
+      exit: (code) => (code !== 0 ? process.exit(code) : resolve(buffered === null ? 0 : "anew")),
+      kill: (signal) => (buffered !== null && signal === "SIGTERM" ? resolve("anew") : killProcess(signal)),
     };
     resident.listen(ear);
     for (const message of request.grants) resident.send(message);

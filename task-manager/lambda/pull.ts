@@ -97,6 +97,7 @@ class DialedService {
       hear: (message) => this.#say(message),
       idle: (message) => void this.#say(message),
       exit: (code) => (code === 0 ? this.#end(0) : process.exit(code)),
+      kill: (signal) => void process.kill(process.pid, signal),
     });
     void this.#channel.send(configured);
     this.#timers.push(setTimeout(() => this.#drain(), Math.max(0, this.#options.drainAtMs - noticeMs - performance.now())));

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Channel, LambdaRequest, OrchestratorMessage, TaskManagerMessage } from "../protocol.ts";
-import { startTaskManager } from "../task-manager.ts";
+import { startTaskManager, type EndSignal } from "../task-manager.ts";
 import { createExecutor } from "../tasks/create-executor.ts";
 import type { Executor } from "../tasks/types.ts";
 import type { FunctionArtifacts } from "./artifacts.ts";
@@ -17,6 +17,8 @@ export interface Ear {
   idle(message: Extract<TaskManagerMessage, { kind: "idle" }>): void;
   /** It wants its process to end. */
   exit(code: number): void;
+  /** The same, whatever its threads are at. */
+  kill(signal: EndSignal): void;
 }
 
 /** A Task Manager that stays with its task from one invocation to the next: threads and sessions outlast the freeze. */
@@ -43,6 +45,10 @@ export function keyOf({ configure, env, coresByMemory }: TaskRequest): string {
   // One that is there goes on as it is.
   const { width: _width, ...task } = configure;
   return createHash("sha256").update(JSON.stringify([task, env, coresByMemory])).digest("hex");
+}
+
+export function killProcess(signal: EndSignal): void {
+  process.kill(process.pid, signal);
 }
 
 export interface ResidentOptions {
@@ -97,6 +103,7 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
       return executor;
     },
     exit: (code) => ear?.exit(code),
+    kill: (signal) => (ear === null ? killProcess(signal) : ear.kill(signal)),
   });
 
   return {

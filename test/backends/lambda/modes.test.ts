@@ -60,6 +60,23 @@ describe("buffered: the answer is read at its end", () => {
     expect(lines[40]?.error?.code).toBe("TASK_MANAGER_LOST");
   });
 
+  test("an item that hangs, and memory that runs short, leave the answer whole: who worked on it is replaced, its environment is not", async () => {
+    const hang = 'export default async (item) => { if (item === 40) for (;;); return item * 2; };';
+    const hung = await runFunction(await temporaryFolder(onTestFinished), hang, numbers, { backend: { kind: "lambda", buffered: true }, timeouts: { itemMs: 3000 } });
+    expect(hung.lines[40]?.error?.code).toBe("ITEM_TIMEOUT");
+    expect(hung.lines.filter(({ output, index }) => output === index * 2)).toHaveLength(299);
+    expect(hung.result.summary.taskManagerLosses).toBe(0);
+    // Near the limit of 700 MB and below it, for as long as it takes to be replaced: 4 s.
+    const hoard = "export default async (item) => { if (item === 0) globalThis.kept = Buffer.alloc(520e6, 1); await new Promise((r) => setTimeout(r, 10)); return item * 2; };";
+    const many = Array.from({ length: 700 }, (_, at) => at);
+    const leaked = await runFunction(await temporaryFolder(onTestFinished), hoard, many, {
+      backend: { kind: "lambda", buffered: true }, taskManagers: 1, policy: "none", splitSize: 700, resources: { maxRamPerWorkerMb: 700 },
+      task: { kind: "function", module: "function.mjs", threads: 1 }, speculation: false,
+    });
+    expect(leaked.lines.map(({ output }) => output)).toEqual(many.map((item) => item * 2));
+    expect(leaked.result.summary).toMatchObject({ taskManagerLosses: 0, memoryShort: { ended: 0 } });
+  });
+
   test("what does not fit into an answer is handed out again, or goes through S3 where there is a bucket", async () => {
     const source = 'export default async (item) => { await new Promise((r) => setTimeout(r, 5)); return "x".repeat(200_000); };';
     const run = async (stagingBucket: string | null) => {
