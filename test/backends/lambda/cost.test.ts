@@ -5,6 +5,7 @@ import { pricesIn } from "../../../orchestrator/backends/lambda/prices.ts";
 import { parseReport, type LambdaReport } from "../../../orchestrator/backends/lambda/report.ts";
 import type { Job } from "../../../orchestrator/jobs/schema.ts";
 import type { RunResult } from "../../../orchestrator/service/execute-job.ts";
+import { summaryText } from "../../../orchestrator/observe/summary.ts";
 import { runJob } from "../../../orchestrator/service/run-job.ts";
 import { temporaryFolder } from "../../support/function-task.ts";
 import { emulated } from "./support.ts";
@@ -60,6 +61,19 @@ describe("a job on Lambda", () => {
     expect(result.state).toBe("succeeded");
     expect(result.summary.cost).toMatchObject({ billed: "reported", invocations: reports.length });
     expect(result.summary.cost?.usd).toBeCloseTo(usdOf(reports), 9);
+  });
+
+  test("has what still runs as what it may cost yet, since nothing can stop it", async () => {
+    // It says nothing any more, and ends long after the job.
+    const stalled = emulator.lambda.faults.push({ kind: "stall", afterMs: 50, forMs: 600_000, when: (payload) => payload.includes('"work"') });
+    const { result } = await run({ heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 1000 }, backend: { kind: "lambda", splitSeconds: 20 } });
+    expect(result.state).toBe("succeeded");
+    expect(stalled.taken).toBe(1);
+    const { cost } = result.summary;
+    const atMostUsd = ((20 + 10) * (1769 / 1024)) * prices.x86GbSecond + prices.request;
+    expect(cost?.stillRunningUsd).toBeGreaterThan(0);
+    expect(cost?.stillRunningUsd).toBeLessThanOrEqual(atMostUsd * 1.001);
+    expect(summaryText(result.summary)).toContain("cannot be stopped");
   });
 
   test("stops before its budget is passed, and is resumed by running it again", async () => {
