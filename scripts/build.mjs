@@ -58,6 +58,9 @@ const nativeFiles = {
     onResolve({ filter: /\.node$/ }, ({ path: name }) => ({ path: name, external: true }));
     onLoad({ filter: /[\\/]sharp[\\/]dist[\\/]sharp\.cjs$/ }, () => ({ contents: "module.exports = require(`@img/sharp-linux-${process.arch}/sharp.node`);", loader: "js" }));
     onLoad({ filter: /[\\/]sharp[\\/]dist[\\/]libvips\.cjs$/ }, () => ({ contents: "module.exports = { runtimePlatformArch: () => `linux-${process.arch}` };", loader: "js" }));
+    onLoad({ filter: /[\\/]detect-libc[\\/]lib[\\/]detect-libc\.js$/ }, () => ({ contents: 'module.exports = { GLIBC: "glibc", MUSL: "musl", familySync: () => "glibc" };', loader: "js" }));
+    // Names of colours, which nothing here has.
+    onLoad({ filter: /[\\/]@img[\\/]colour[\\/]index\.cjs$/ }, () => ({ contents: 'module.exports = (...words) => require("./color.cjs").default(...words);', loader: "js" }));
     onLoad({ filter: /[\\/]onnxruntime-node[\\/]dist[\\/]binding\.js$/ }, async ({ path: file }) => ({
       contents: (await readFile(file, "utf8")).replace("require(`../bin/", "require(`onnxruntime-node/bin/"),
       loader: "js",
@@ -154,7 +157,6 @@ await build({
   plugins: [nativeInFiles, requiredBuiltins, downloadsOfUndici, s3Apart],
   define: { ...common.define, __SPLITRUN_NATIVE_THREAD_FILE__: '"./native-thread.cjs"', __SPLITRUN_THREAD_FILE__: '"./task-manager.js"' },
   minify: true,
-  keepNames: true,
   banner: { js: requireBanner },
 });
 await build({
@@ -165,7 +167,6 @@ await build({
   outExtension: { ".js": ".cjs" },
   plugins: [nativeInFiles],
   minify: true,
-  keepNames: true,
 });
 await build({
   ...common,
