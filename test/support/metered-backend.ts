@@ -44,6 +44,7 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
   /** Speaks of money before it speaks of the items. */
   function overheard(name: string, launched: LaunchedTaskManager): LaunchedTaskManager {
     const left = new Map<number, number>();
+    let isHeard = false;
     const { channel } = launched;
     const hear = (message: TaskManagerMessage) => {
       if (message.kind !== "items" && message.kind !== "returned") return;
@@ -67,10 +68,10 @@ export function meteredBackend(inner: Backend, { billedMs, atMostMs, reports }: 
           return channel.send(message);
         },
         onMessage(listener) {
-          channel.onMessage((message) => {
-            hear(message);
-            listener(message);
-          });
+          const isFirst = !isHeard;
+          isHeard = true;
+          // Whoever listens too is told of the same messages, which are to be counted once.
+          channel.onMessage(isFirst ? (message) => (hear(message), listener(message)) : listener);
         },
       },
     };
