@@ -5,7 +5,6 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
-import type * as z from "zod/mini";
 import { dialedLimits, ResumableChannel } from "../../task-manager/channel/resumable.ts";
 import { carry, endForGood } from "../../task-manager/channel/web-socket-wire.ts";
 import type { Channel, OrchestratorMessage } from "../../task-manager/protocol.ts";
@@ -26,8 +25,8 @@ export interface DialInOptions<In> {
   readonly host: string;
   /** 0: a free one. */
   readonly port: number;
-  /** What may be said by those who dial in. */
-  readonly schema: z.ZodMiniType<In>;
+  /** What was said by one who dialed in; null: what may not be. */
+  messageOf(value: unknown): In | null;
 }
 
 export interface Guest<In> {
@@ -78,7 +77,7 @@ interface Visitor<In> {
 }
 
 /** The key never leaves this process, and every listener has another one. @throws Error EADDRINUSE, EADDRNOTAVAIL … */
-export async function listenForTaskManagers<In>({ host, port, schema }: DialInOptions<In>): Promise<DialIn<In>> {
+export async function listenForTaskManagers<In>({ host, port, messageOf }: DialInOptions<In>): Promise<DialIn<In>> {
   const { key, certificate, fingerprint } = makeCertificate();
   const places = new Map<string, Place<In>>();
   const webSockets = new WebSocketServer({ noServer: true, maxPayload: dialedFrameBytesMax, perMessageDeflate: false, clientTracking: true });
@@ -103,7 +102,7 @@ export async function listenForTaskManagers<In>({ host, port, schema }: DialInOp
     if (place.session !== null) return place.session.channel;
     const channel = new ResumableChannel<OrchestratorMessage, In>({
       limits: dialedLimits,
-      messageOf: (value) => schema.safeParse(value).data ?? null,
+      messageOf,
       isExpendable: () => false,
       heldBytesMax,
       onResumed: () => stopWaiting(place),
@@ -156,6 +155,7 @@ export async function listenForTaskManagers<In>({ host, port, schema }: DialInOp
         token: `${id}.${secret}`,
         withdraw() {
           place.isWithdrawn = true;
+          if (place.awayTimer !== undefined) place.session?.channel.end("it was lost");
           places.delete(id);
           makeRoom();
         },

@@ -3,8 +3,9 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
 import { makeCertificate } from "../../orchestrator/backends/certificate.ts";
 import { listenForTaskManagers, type DialedChannel, type DialIn, type Invitation } from "../../orchestrator/backends/dial-in.ts";
+import { taskManagerMessageOf } from "../../orchestrator/backends/messages.ts";
 import { dialIn } from "../../task-manager/channel/websocket.ts";
-import { dialedFrameBytesMax, sessionHeader, taskManagerMessage, type Channel, type OrchestratorMessage, type TaskManagerMessage } from "../../task-manager/protocol.ts";
+import { dialedFrameBytesMax, sessionHeader, type Channel, type OrchestratorMessage, type TaskManagerMessage } from "../../task-manager/protocol.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 type Ours = DialedChannel<TaskManagerMessage>;
@@ -13,7 +14,7 @@ type Ours = DialedChannel<TaskManagerMessage>;
 const longMs = 600_000;
 
 async function listening(): Promise<DialIn<TaskManagerMessage>> {
-  const dial = await listenForTaskManagers({ host: "127.0.0.1", port: 0, schema: taskManagerMessage });
+  const dial = await listenForTaskManagers({ host: "127.0.0.1", port: 0, messageOf: taskManagerMessageOf });
   onTestFinished(() => dial.close());
   return dial;
 }

@@ -1,7 +1,8 @@
-import { lambdaLine, type LambdaLine } from "../../../task-manager/protocol.ts";
+import type { LambdaLine } from "../../../task-manager/protocol.ts";
 import { SplitrunError } from "../../errors.ts";
 import type { PullSpec } from "../../jobs/types.ts";
 import { listenForTaskManagers, type DialIn } from "../dial-in.ts";
+import { lambdaLineOf } from "../messages.ts";
 import type { LaunchSpec } from "../types.ts";
 import { instanceMetadata } from "./instance-metadata.ts";
 import { startPullSlot, type PullSlotParts } from "./pull-slot.ts";
@@ -47,7 +48,7 @@ export async function openPull(spec: PullSpec, parts: SlotParts, environment: En
 async function listen({ address, host, port }: PullSpec, environment: Environment): Promise<PullEnd> {
   const reachedAt = address ?? (await privateAddress(environment));
   const listenHost = host ?? reachedAt;
-  const dialIn = await listenForTaskManagers({ host: listenHost, port, schema: lambdaLine }).catch((cause: unknown) => {
+  const dialIn = await listenForTaskManagers({ host: listenHost, port, messageOf: lambdaLineOf }).catch((cause: unknown) => {
     throw new SplitrunError(`backend.pull: cannot listen on ${listenHost}, port ${port} (${codeOf(cause)}); give backend.pull.host, an address of this machine, or another backend.pull.port`, {
       code: "LAMBDA_PULL", field: host === null ? "backend.pull.address" : "backend.pull.host", value: listenHost, cause,
     });
