@@ -90,6 +90,7 @@ export class Fleet {
   #heardMs = -Infinity;
   #roundTripMs: number | null = null;
   #startMs: number | null = null;
+  #longestMs = 0;
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -298,6 +299,16 @@ export class Fleet {
   /** From a request to its answer, for one that may not have been asked yet; null: nobody was. */
   roundTripMs(member: TaskManager): number | null {
     return member.roundTripMs ?? this.#roundTripMs;
+  }
+
+  /** An item ended so long after its holder began it. */
+  lasted(timeMs: number): void {
+    this.#longestMs = Math.max(this.#longestMs, timeMs);
+  }
+
+  /** The longest that an item lasted, as far as was seen. */
+  get longestMs(): number {
+    return this.#longestMs;
   }
 
   prove(member: TaskManager): void {

@@ -26,6 +26,8 @@ const overdueAliveMs = 10_000;
 /** Such copies may take this part of the work, at so much each: of one lane. */
 const aliveCopyShare = 0.0165;
 const aliveCopyMs = 20_000;
+/** What has lasted so large a part of the longest that any item did will end soon: a copy would hardly matter. */
+const nearEndShare = 0.8;
 /** Without a way back one is surer before copying a last item. */
 const overdueBlindMs = 4_000;
 /** Of work, in one copy. */
@@ -318,7 +320,7 @@ export class RemainderRule implements Speculation {
     const sinceMs = assignment.oldestBegunMs();
     if (sinceMs === null) return "none";
     const usualMs = this.#usualMs(giver, taker, nowMs);
-    const heldMs = this.#overdueMs(assignment, usualMs * giver.itemWeight * giver.member.lanes, nowMs);
+    const heldMs = this.#overdueMs(assignment, usualMs * giver.itemWeight * giver.member.lanes, nowMs - sinceMs, nowMs);
     const lateMs = Math.min(heldMs, this.#slowMs(giver, usualMs, nowMs - sinceMs, nowMs));
     this.#lookBy(sinceMs + lateMs, nowMs);
     if (nowMs - sinceMs >= lateMs) return nowMs - lateMs;
@@ -341,8 +343,8 @@ export class RemainderRule implements Speculation {
   }
 
   /** After so long an item is tried elsewhere, whoever holds it. */
-  #overdueMs({ exhausted }: Assignment, itemMs: number, nowMs: number): number {
-    const leastMs = this.#options.reclaim ? (exhausted ? this.#overdueAliveMs(nowMs) : overdueMs) : overdueBlindMs;
+  #overdueMs({ exhausted }: Assignment, itemMs: number, ageMs: number, nowMs: number): number {
+    const leastMs = this.#options.reclaim ? (exhausted ? this.#overdueAliveMs(ageMs, nowMs) : overdueMs) : overdueBlindMs;
     return Math.max(leastMs, stuckItems * itemMs);
   }
 
@@ -355,8 +357,9 @@ export class RemainderRule implements Speculation {
   }
 
   /** So slow an item may last long twice: not many are tried so, by the work that the job has been. */
-  #overdueAliveMs(nowMs: number): number {
+  #overdueAliveMs(ageMs: number, nowMs: number): number {
     const { fleet } = this.#parts;
+    if (ageMs > nearEndShare * fleet.longestMs && ageMs < fleet.longestMs) return Infinity;
     const copiesMax = Math.max(1, Math.floor((fleet.busyMs(nowMs) * fleet.lanes * aliveCopyShare) / aliveCopyMs));
     return this.#copiedAlive < copiesMax ? overdueAliveMs : Infinity;
   }

@@ -379,12 +379,14 @@ class StateMachine implements Scheduler {
       this.#lay(event, [...event.results, ...event.errors.flatMap(({ index }) => [index, index + 1])], nowMs);
       return this.#drop(reported);
     }
+    const oldestMs = assignment.oldestBegunMs();
     const results = this.#fates.results(assignment, event.results, nowMs);
     const errors = this.#fates.errors(assignment, event.errors, member.id, nowMs);
     const items = results.items + errors.items;
     assignment.reported += reported;
     this.#drop(reported - items);
     if (items === 0) return;
+    if (oldestMs !== null && assignment.oldestBegunMs() !== oldestMs) this.#fleet.lasted(nowMs - oldestMs);
     this.#fleet.ended(member, items, results.weight + errors.weight, nowMs);
     this.#launcher.itemsEnded();
     if (assignment.missing === 0) this.#speculation.completed(assignment, nowMs);

@@ -70,7 +70,7 @@ describe("an item that two hold", () => {
   });
 
   test("is tried by another, apart, when it is late where it is and was begun where a Task Manager was lost; once", () => {
-    const scheduler = startedScheduler({ items: 4, taskManagers: 4, plan: { ...remainder, sizing: { kind: "fixed", sizes: [1] }, taskManagersMax: 4 } });
+    const scheduler = startedScheduler({ items: 4, taskManagers: 4, plan: { speculation: { kind: "remainder", maxExtraPercent: 100 }, sizing: { kind: "fixed", sizes: [1] } } });
     scheduler.step(begun(1, 1, 0, 1), 10);
     const given: Command<"assign">[] = [];
     const step = (event: SchedulerEvent, atMs: number) => given.push(...only("assign", scheduler.step(event, atMs)));
@@ -101,6 +101,31 @@ describe("what is copied", () => {
     scheduler.step(begun(1, 1, 0, 1), 10);
     scheduler.step(ended(2, 2, 1, 2), 50);
     expect(only("assign", scheduler.waitUntil(5000))).toEqual([]);
+  });
+
+  test("is no item that will soon have lasted as long as the longest that ended, but one that lasts longer", () => {
+    const scheduler = startedScheduler({ items: 56, taskManagers: 2, plan: { ...remainder, sizing: { kind: "fixed", sizes: [40, 16] } } });
+    const copiedAtMs: number[] = [];
+    const step = (event: SchedulerEvent, atMs: number): void => {
+      for (const command of [...scheduler.waitUntil(atMs), ...scheduler.step(event, atMs)]) {
+        if (command.kind === "assign") copiedAtMs.push(scheduler.nowMs);
+        if (command.kind === "reclaim") scheduler.step(returned(command.id, command.assignment, "RECLAIMED"), atMs);
+      }
+    };
+    step(begun(1, 1, 0, 1), 10);
+    for (const atMs of [2000, 4000, 6000, 8000, 10_000]) for (const id of [1, 2]) step(heartbeat(id, id), atMs);
+    step(ended(1, 1, 0, 1), 12_010);
+    step(ended(1, 1, 1, 39), 14_000);
+    step(begun(1, 1, 39, 40), 15_000);
+    step(ended(2, 2, 40, 56), 15_200);
+    for (let atMs = 15_500; atMs < 30_000; atMs += 500) {
+      step(heartbeat(1, 1), atMs);
+      step(heartbeat(2, ...(copiedAtMs.length > 0 ? [3] : [])), atMs);
+    }
+    expect(copiedAtMs).toHaveLength(1);
+    // Ten seconds were enough, had nothing lasted for twelve.
+    expect(copiedAtMs[0]).toBeGreaterThanOrEqual(15_000 + 12_000);
+    expect(copiedAtMs[0]).toBeLessThan(15_000 + 13_000);
   });
 
   test("is nothing while all are late alike, as on a disk that is slow", () => {

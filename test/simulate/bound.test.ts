@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { Rule } from "../../orchestrator/simulate/rule.ts";
 import { boundOfSeed, ideal as z } from "../../orchestrator/simulate/simulate.ts";
 import { createRandom } from "../support/random.ts";
 import { all, ideal, none, parametersOf, rules, simulated } from "./worlds.ts";
@@ -51,13 +52,34 @@ describe("the clairvoyant bound", () => {
       const parameters = anyParameters(start + round);
       for (const rule of [...rules, z]) {
         for (const supports of [all, none]) {
-          const { makespanS, boundS } = simulated(parameters, rule, { supports, seed: start + round });
-          expect(makespanS, `${rule.name}, seed ${start + round}`).toBeGreaterThanOrEqual(boundS * (1 - 1e-9));
+          const watched = "create" in rule ? watchedRule(rule) : { rule, gaveUp: () => false };
+          const { makespanS, boundS } = simulated(parameters, watched.rule, { supports, seed: start + round });
+          // An item that is blamed for losses need not have been done.
+          if (!watched.gaveUp()) expect(makespanS, `${rule.name}, seed ${start + round}`).toBeGreaterThanOrEqual(boundS * (1 - 1e-9));
         }
       }
     }
   });
 });
+
+/** `gaveUp`: it ended an item with an error of its own. */
+function watchedRule(rule: Rule): { readonly rule: Rule; readonly gaveUp: () => boolean } {
+  let gaveUp = false;
+  const create: Rule["create"] = (plan, job) => {
+    const scheduler = rule.create(plan, job);
+    return {
+      step(event, nowMs) {
+        const result = scheduler.step(event, nowMs);
+        for (const command of result.commands) gaveUp ||= command.kind === "store" && command.errors.some(({ made }) => made !== null);
+        return result;
+      },
+      get counts() {
+        return scheduler.counts;
+      },
+    };
+  };
+  return { rule: { ...rule, create }, gaveUp: () => gaveUp };
+}
 
 function slowMachines(parameters: ReturnType<typeof ideal>, seed: number): number {
   // An item of work and none of the wall clock on each of so many machines: only the fast ones can end soon.
