@@ -44,7 +44,10 @@ async function called(folder: string, task: TaskSpec, artifact: { readonly sha25
   };
   const file = path.join(folder, "request.json");
   await writeFile(file, JSON.stringify(request));
-  const { stdout } = await promisify(execFile)(process.execPath, [path.join(root, "test/support/lambda/handler-process.mjs"), code, file], { env: { ...process.env, TMPDIR: folder, AWS_LAMBDA_FUNCTION_MEMORY_SIZE: String(memoryMb) }, maxBuffer: 2 ** 24 });
+  // A handler that never ends must not outlast its test.
+  const over = new AbortController();
+  onTestFinished(() => over.abort());
+  const { stdout } = await promisify(execFile)(process.execPath, [path.join(root, "test/support/lambda/handler-process.mjs"), code, file], { env: { ...process.env, TMPDIR: folder, AWS_LAMBDA_FUNCTION_MEMORY_SIZE: String(memoryMb) }, maxBuffer: 2 ** 24, signal: over.signal });
   return JSON.parse(stdout) as Called;
 }
 
