@@ -112,7 +112,6 @@ describe("a job on a backend that costs money", () => {
     // More than 20 and 8 where a piece came back from one whose place the other job was given.
     expect(invocations[0]).toBeGreaterThanOrEqual(20);
     expect(invocations[1]).toBeGreaterThanOrEqual(8);
-    expect(invocations[0]).toBeLessThan(25);
     expect((invocations[0] ?? 0) + (invocations[1] ?? 0)).toBe(backend.usages.length);
   });
 
