@@ -225,8 +225,9 @@ class PullSlot implements Slot {
     leave(refusalOfRunning(end, buffered));
     invitation.withdraw();
     session.isOpen = false;
-    session.channel?.close();
+    // Before it is closed: how the invocation ended tells more than that.
     this.#session = null;
+    session.channel?.close();
     this.#cpuMs += session.ended?.cpuMs ?? 0;
     metered.over({ requestId: end.requestId, log: end.log, ran: end.kind !== "refused", abandoned: this.#end.isGone && this.#held.size > 0 });
     this.#note(target, end, session);

@@ -161,7 +161,7 @@ describe("a job whose functions dial in", () => {
   });
 });
 
-async function launched(source: string, changes: Partial<LambdaSpec> = {}) {
+async function launched(source: string, changes: Partial<LambdaSpec> = {}, heartbeatMs = 100) {
   const backend = await backendWith({ pull: loopback, ...changes });
   onTestFinished(() => backend.close());
   const { task, artifacts } = await functionTask(await temporaryFolder(onTestFinished), source);
@@ -170,7 +170,7 @@ async function launched(source: string, changes: Partial<LambdaSpec> = {}) {
   const { channel, exited } = await backend.launch({ name: "tm-1", env: {}, logPath: null, maxRamMb: null, artifacts, comeBackWithinMs: 60_000 });
   const heard: TaskManagerMessage[] = [];
   channel.onMessage((message) => heard.push(message));
-  void channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs: 100, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });
+  void channel.send({ kind: "configure", task, reportMs: 20, heartbeatMs, itemTimeoutMs: 60_000, profile: "off", faults: null, memoryLimitMb: null });
   return { backend, channel, exited, heard, usages };
 }
 
@@ -220,6 +220,14 @@ test("while its connection is lost a Task Manager begins no more than it can kee
   await until(() => heard.at(-1)?.kind === "idle");
   const results = heard.flatMap((message) => (message.kind === "items" ? message.results.map(({ index }) => index) : []));
   expect(results.sort((a, b) => a - b)).toEqual(numbers.slice(0, 60));
+});
+
+test("an answer that breaks while its connection is up is told as that, not as a connection that was closed", async () => {
+  emulator.lambda.faults.push({ kind: "cut-stream", afterBytes: 4000, when: isPull });
+  const { exited } = await launched("export default () => new Promise(() => undefined);", {}, 10);
+  const { message } = await exited;
+  expect(message).toMatch(/broke|cut|reset|ended/);
+  expect(message).not.toContain("closed from this side");
 });
 
 test("with nothing to do an invocation ends, and work starts the next; neither is wasted", async () => {
