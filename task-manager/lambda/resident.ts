@@ -122,8 +122,9 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
     async close() {
       ear = null;
       for (const listener of closeListeners) listener();
-      await executor?.close();
+      // At once: what hangs may end when another has its environment.
       env.restore();
+      await executor?.close();
     },
   };
 }
