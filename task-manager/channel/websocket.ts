@@ -173,7 +173,7 @@ function pinned({ host, port, fingerprint }: DialTarget, place: string, withinMs
       socket.destroy();
       reject(error);
     };
-    const timer = setTimeout(() => fail(new Error(`${place} did not answer within ${withinMs / 1000} s`)), withinMs);
+    const timer = setTimeout(() => fail(new Error(`${place} did not answer within ${Math.ceil(withinMs / 100) / 10} s`)), withinMs);
     socket.once("error", (error: NodeJS.ErrnoException) => fail(new Error(`${place} could not be connected to (${error.code ?? error.message})`)));
     socket.once("secureConnect", () => {
       const seen = createHash("sha256").update(socket.getPeerCertificate().raw ?? "").digest("hex");

@@ -216,6 +216,15 @@ describe("a connection that is lost", () => {
     expect(line.proxy.count).toBeGreaterThan(1);
   });
 
+  test("that cannot be had again says for how long it was tried, in a time that can be read", async () => {
+    const { proxy, theirs } = await connected({ comeBackWithinMs: longMs, theirMs: 700 });
+    const ended = new Promise<void>((resolve) => theirs.onClose(resolve));
+    proxy.mode = "stall";
+    proxy.cut("reset");
+    await ended;
+    expect(theirs.endedBecause).toMatch(/^it was lost, and could not be taken up again within 0\.7 s(: \S+ did not answer within 0\.\d s)?$/);
+  });
+
   test("is not given up for being silent, while no other one can be had", async () => {
     const line = await connected({ comeBackWithinMs: longMs, theirMs: 400 });
     line.proxy.mode = "refuse";
