@@ -64,9 +64,9 @@ describe("a job on Lambda", () => {
   });
 
   test("has what still runs as what it may cost yet, since nothing can stop it", async () => {
-    // It says nothing any more, and ends long after the job.
-    const stalled = emulator.lambda.faults.push({ kind: "stall", afterMs: 50, forMs: 600_000, when: (payload) => payload.includes('"work"') });
-    const { result } = await run({ heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 1000 }, backend: { kind: "lambda", splitSeconds: 20 } });
+    // Once it has been heard of, it says nothing any more, and ends long after the job.
+    const stalled = emulator.lambda.faults.push({ kind: "stall", afterBytes: 1, when: (payload) => payload.includes('"work"') });
+    const { result } = await run({ heartbeat: { reportMs: 20, everyMs: 200, timeoutMs: 4000 }, backend: { kind: "lambda", splitSeconds: 20 } });
     expect(result.state).toBe("succeeded");
     expect(stalled.taken).toBe(1);
     const { cost } = result.summary;

@@ -342,7 +342,7 @@ export class Environment {
     };
     const timers: NodeJS.Timeout[] = [];
     if (fault?.kind === "kill" && fault.afterBytes === undefined) timers.push(setTimeout(() => this.#kill("order"), fault.afterMs ?? 0));
-    if (fault?.kind === "stall") {
+    if (fault?.kind === "stall" && "afterMs" in fault) {
       timers.push(setTimeout(() => {
         signal("SIGSTOP");
         timers.push(setTimeout(() => signal("SIGCONT"), fault.forMs));
@@ -408,6 +408,7 @@ export class Environment {
       bytes += chunk.length;
       if (bytes <= sink.bytesMax) await sink.write(chunk);
       if (fault?.kind === "kill" && fault.afterBytes !== undefined && bytes >= fault.afterBytes) this.#kill("order");
+      if (fault?.kind === "stall" && "afterBytes" in fault && bytes >= fault.afterBytes && this.#process?.pid !== undefined) signalGroup(this.#process.pid, "SIGSTOP");
     }
     if (bytes > sink.bytesMax) {
       response.writeHead(413, { "content-type": "application/json" }).end('{"errorType":"RequestEntityTooLarge","errorMessage":"Response payload is too large"}');

@@ -5,8 +5,9 @@ import type { ThrottleReason } from "./errors.ts";
 export type FaultKind =
   /** Kills the environment's processes, as if for memory: by time since the handler was called, or by bytes of its response. */
   | { readonly kind: "kill"; readonly afterMs?: number; readonly afterBytes?: number }
-  /** Stops the processes (SIGSTOP) for a while in the middle; the invocation's time goes on. */
+  /** Stops the processes (SIGSTOP) for a while in the middle, or, by bytes of the response, for good; the invocation's time goes on. */
   | { readonly kind: "stall"; readonly afterMs: number; readonly forMs: number }
+  | { readonly kind: "stall"; readonly afterBytes: number }
   /** 429 before anything ran. */
   | { readonly kind: "throttle"; readonly reason?: ThrottleReason }
   /** Any other refusal before anything ran. */
