@@ -127,7 +127,7 @@ export function createLambdaHandler(): LambdaHandler {
 
   /** The Task Manager with this task; null: there is none, and the voice has said why. */
   async function prepare(request: TaskRequest, voice: Voice, bring: Bring | null): Promise<Ready | null> {
-    if (resident !== undefined && resident.key !== keyOf(request)) {
+    if (resident !== undefined && (resident.isOver || resident.key !== keyOf(request))) {
       await resident.close();
       resident = undefined;
     }

@@ -25,6 +25,8 @@ export interface Ear {
 export interface Resident {
   /** Requests with the same one find their task loaded. */
   readonly key: string;
+  /** It has ended while nobody heard it, between two invocations: it would take no work. */
+  readonly isOver: boolean;
   /** From now on it is heard by this one; null: by nobody. */
   listen(ear: Ear | null): void;
   /** Loads the task, if it is not loaded yet. */
@@ -66,6 +68,7 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
   let ear: Ear | null = null;
   let executor: Executor | undefined;
   let configured: Answer | undefined;
+  let isOver = false;
   let answer: (given: Answer) => void = () => undefined;
 
   async function send(message: TaskManagerMessage): Promise<void> {
@@ -102,12 +105,18 @@ export function startResident({ request, artifacts, machine }: ResidentOptions):
       executor = await createExecutor(task, { ...context, decodesHere: request.coresByMemory && decodesHere(machine) });
       return executor;
     },
-    exit: (code) => ear?.exit(code),
+    exit(code) {
+      if (ear === null) isOver = true;
+      else ear.exit(code);
+    },
     kill: (signal) => (ear === null ? killProcess(signal) : ear.kill(signal)),
   });
 
   return {
     key,
+    get isOver() {
+      return isOver;
+    },
     listen: (next) => void (ear = next),
     configure() {
       if (configured !== undefined) return Promise.resolve(configured);
