@@ -92,7 +92,7 @@ const place = z.string().transform((text, context) => {
   return found ?? z.NEVER;
 });
 /** Lambda guide, "Defined runtime environment variables": those that it lets nobody set. */
-const reservedVariable = /^(AWS_(REGION|DEFAULT_REGION|EXECUTION_ENV|ACCESS_KEY|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|LAMBDA_\w+)|LAMBDA_(TASK_ROOT|RUNTIME_DIR))$/;
+const reservedVariable = /^(AWS_(REGION|DEFAULT_REGION|EXECUTION_ENV|ACCESS_KEY|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|LAMBDA_(FUNCTION_(NAME|MEMORY_SIZE|VERSION)|INITIALIZATION_TYPE|LOG_(GROUP|STREAM)_NAME|RUNTIME_API))|LAMBDA_(TASK_ROOT|RUNTIME_DIR))$/;
 const variable = z.string()
   .regex(/^[a-zA-Z]\w+$/, "a letter, then at least one more letter, digit or _")
   .refine((text) => !reservedVariable.test(text), "Lambda sets this one itself; give it another name");

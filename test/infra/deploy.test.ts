@@ -8,6 +8,7 @@ import {
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { deleteRuntime, deployRuntime, pingRuntime, redeployRuntime } from "../../infra/deploy.ts";
 import type { DeployReport, StepReport } from "../../infra/deploy.ts";
+import { completeSettings } from "../../infra/options.ts";
 import type { RuntimeOptions } from "../../infra/options.ts";
 import { zipPackage } from "../../infra/zip-package.ts";
 import { protocolVersion } from "../../task-manager/protocol.ts";
@@ -423,6 +424,14 @@ describe("what AWS refuses is said with the way out", () => {
   test.each(["lambda:GetFunction", "iam:CreateRole", "logs:PutRetentionPolicy"])("no leave to %s", async (action) => {
     account.emulator.denied.add(action);
     expect(await refusal(deploy())).toMatchObject({ code: "AWS_PERMISSION", message: expect.stringMatching(new RegExp(`user/emulated may not ${action}.*docs/backends/lambda.md`)) as string });
+  });
+
+  test("what Lambda reads of the environment, but does not set itself, may be set", () => {
+    const environment = { AWS_LAMBDA_EXEC_WRAPPER: "/opt/wrapper" };
+    expect(completeSettings({ environment })).toMatchObject({ environment });
+    for (const name of ["AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_RUNTIME_DIR"]) {
+      expect(() => completeSettings({ environment: { [name]: "x" } })).toThrow(`runtime.environment.${name}: Lambda sets this one itself`);
+    }
   });
 
   test.each([
