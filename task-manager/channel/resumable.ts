@@ -55,6 +55,8 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
   #wire: Wire | null = null;
   /** The other side has said over this connection what it has. */
   #isResumed = false;
+  /** The other side has left this connection for a newer one; that it is lost is still to be told. */
+  #isOutdated = false;
   /** By number, as frames. */
   readonly #kept = new Map<number, string>();
   #keptBytes = 0;
@@ -138,6 +140,7 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
     this.#wire?.drop();
     this.#wire = wire;
     this.#isResumed = false;
+    this.#isOutdated = false;
     this.#write({ kind: "resume", received: this.#received });
   }
 
@@ -155,7 +158,7 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
   }
 
   hear(wire: Wire, text: string): void {
-    if (this.#wire !== wire) return;
+    if (this.#wire !== wire || this.#isOutdated) return;
     const frame = frameOf(text);
     if (frame === null || !this.#take(frame, text.length)) this.end("the other side broke the protocol");
   }
@@ -179,6 +182,12 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
   }
 
   #resume(received: number): boolean {
+    if (!this.#isResumed && received < this.#acknowledged) {
+      // Connections may be found in another order than they were opened: more than this has been acknowledged since.
+      this.#isOutdated = true;
+      this.#wire?.drop();
+      return true;
+    }
     if (this.#isResumed || !this.#acknowledge(received)) return false;
     this.#isResumed = true;
     for (const frame of this.#kept.values()) this.#wire?.write(frame, ignore);

@@ -192,6 +192,25 @@ function alone(heldBytesMax = Infinity) {
 }
 
 describe("a channel", () => {
+  test("drops a connection that is found after a newer one, and is over for neither", () => {
+    const { end, channel, wire, ends, hear } = alone();
+    channel.attach(wire);
+    hear({ kind: "resume", received: 0 });
+    say(end, "a");
+    hear({ kind: "received", number: 1 });
+    channel.attach(wire);
+    expect(ends).toEqual(["dropped"]);
+    // Said when that connection was opened.
+    hear({ kind: "resume", received: 0 });
+    hear({ kind: "received", number: 0 });
+    expect(ends).toEqual(["dropped", "dropped"]);
+    expect(channel.isOver).toBe(false);
+    expect(channel.lost(wire)).toBe(true);
+    channel.attach(wire);
+    hear({ kind: "resume", received: 1 });
+    expect(channel.isOver).toBe(false);
+  });
+
   test("keeps what is said while there is no connection, says where it stands over the first, and goes on where the other side is", () => {
     const { end, channel, wire, written, hear } = alone();
     say(end, "a");
