@@ -2,6 +2,7 @@
 import { copyFile } from "node:fs/promises";
 import { SplitrunError } from "../orchestrator/errors.ts";
 import { stagingPlaces } from "../orchestrator/backends/lambda/staging.ts";
+import { s3Url } from "../task-manager/s3-client.ts";
 import { applyDeployment, applyRemoval, codePlace, forgetEnvironments } from "./apply.ts";
 import { connectAws } from "./aws.ts";
 import type { Aws } from "./aws.ts";
@@ -19,7 +20,7 @@ import { pingFunction } from "./ping.ts";
 import type { Ping } from "./ping.ts";
 import { planDeployment, planRemoval, stepUpNameIn } from "./plan.ts";
 import type { Step } from "./plan.ts";
-import { artifactsLost, artifactsTag, coldStartVariable, stagingsOf, stagingTag, stagingText, wantedFunctions } from "./wanted.ts";
+import { artifactsLost, artifactsTag, coldStartVariable, stagingsOf, stagingTag, wantedFunctions } from "./wanted.ts";
 import type { WantedCode } from "./wanted.ts";
 import { bytesOf, directZipBytesMax, partSizes, writePackageFolder, zipPackage } from "./zip-package.ts";
 import type { PartSize, ZipPackage } from "./zip-package.ts";
@@ -126,7 +127,7 @@ export async function deleteRuntime(options: Pick<RuntimeOptions, "name" | "regi
   const { name, region, stagingBucket } = completeSettings(options);
   return withAws(region, async (aws) => {
     const found = await inspectRuntime(aws, name);
-    const stagings = [...(stagingBucket === null ? [] : [stagingText(stagingBucket)]), ...stagingsIn(found)];
+    const stagings = [...(stagingBucket === null ? [] : [s3Url(stagingBucket)]), ...stagingsIn(found)];
     const steps = planRemoval(found, name, [...new Set(stagings)]);
     if (!how.dryRun) await applyRemoval(steps, { aws, found, name, onStep: (step) => how.onStep(reportOf(step)) });
     return { name, region: aws.region, steps: steps.map(reportOf), changed: steps.length > 0, dryRun: how.dryRun };
@@ -302,8 +303,8 @@ async function checkStaging({ s3 }: Aws, { stagingBucket, name }: Pick<RuntimeSe
   } catch (error) {
     const refused = deployFailure(error, "s3:ListBucket");
     if (!ofTheBucket.has(refused.code)) throw refused;
-    throw new SplitrunError(`--staging-bucket ${stagingText(stagingBucket)} cannot be used, nothing was done: ${refused.message}; make the bucket (\`aws s3 mb s3://${stagingBucket.bucket}\`), ask for the right, or name another`, {
-      code: "RUNTIME_STAGING", field: "runtime.stagingBucket", value: stagingText(stagingBucket), cause: error,
+    throw new SplitrunError(`--staging-bucket ${s3Url(stagingBucket)} cannot be used, nothing was done: ${refused.message}; make the bucket (\`aws s3 mb s3://${stagingBucket.bucket}\`), ask for the right, or name another`, {
+      code: "RUNTIME_STAGING", field: "runtime.stagingBucket", value: s3Url(stagingBucket), cause: error,
     });
   }
 }

@@ -1,7 +1,7 @@
 import type { CreateFunctionCommandInput, UpdateFunctionConfigurationCommandInput } from "@aws-sdk/client-lambda";
 import { logGroupOf } from "./documents.ts";
 import type { FunctionState } from "./inspect.ts";
-import type { S3Place } from "../task-manager/s3-client.ts";
+import { s3Url } from "../task-manager/s3-client.ts";
 import type { Architecture, RuntimeSettings } from "./options.ts";
 import { handler } from "./package-files.ts";
 import type { RuntimeArtifact } from "./package-files.ts";
@@ -65,7 +65,7 @@ export function wantedFunctions(settings: RuntimeSettings, { code, artifacts, na
 }
 
 function wantedTags({ name, stagingBucket }: RuntimeSettings, artifacts: readonly RuntimeArtifact[], stagings: readonly string[]): Readonly<Record<string, string>> {
-  const staging = stagingBucket === null ? null : stagingText(stagingBucket);
+  const staging = stagingBucket === null ? null : s3Url(stagingBucket);
   const former = asManyAsFit(stagings.filter((each) => each !== staging));
   return {
     [ownerTag]: name,
@@ -73,10 +73,6 @@ function wantedTags({ name, stagingBucket }: RuntimeSettings, artifacts: readonl
     ...(staging === null ? {} : { [stagingTag]: staging }),
     ...(former === "" ? {} : { [formerStagingTag]: former }),
   };
-}
-
-export function stagingText({ bucket, key }: S3Place): string {
-  return `s3://${bucket}/${key}`;
 }
 
 /** Where functions with these tags stage, and where they did before, the latest first. */

@@ -414,7 +414,7 @@ const dialTarget = z.object({
   /** SHA-256 of the orchestrator's certificate, hex. */
   fingerprint: z.string().check(z.regex(/^[0-9a-f]{64}$/)),
   /** When a connection is lost, another one within that time goes on where it ended. */
-  comeBackWithinMs: z.number().check(z.nonnegative()),
+  comeBackWithinMs: nonnegative,
 });
 /** Where and how a Task Manager dials in. */
 export type DialTarget = z.infer<typeof dialTarget>;
@@ -423,7 +423,7 @@ export type DialTarget = z.infer<typeof dialTarget>;
 export const dialedFrame = z.discriminatedUnion("kind", [
   /** The first of every connection: the last message that was received. What came after it is sent again. */
   z.object({ kind: z.literal("resume"), received: index }),
-  z.object({ kind: z.literal("message"), number: z.int().check(z.positive()), message: z.unknown() }),
+  z.object({ kind: z.literal("message"), number: count, message: z.unknown() }),
   /** Up to that one the other side need not keep them any longer. */
   z.object({ kind: z.literal("received"), number: index }),
   /** Answered by `received` at once. */

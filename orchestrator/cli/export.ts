@@ -1,10 +1,11 @@
 import path from "node:path";
 import { Option, type Command } from "commander";
 import { SplitrunError } from "../errors.ts";
+import { isS3 } from "../inputs/is-s3.ts";
 import type { ExportCounts } from "../results/export-outcomes.ts";
 import { exportResults } from "../results/export.ts";
 import { count } from "../observe/progress.ts";
-import { isInS3, requesterPaysOption, withOutput } from "./in-s3.ts";
+import { requesterPaysOption, withOutput } from "./in-s3.ts";
 
 const formats = ["jsonl", "csv", "parquet"] as const;
 type Format = (typeof formats)[number];
@@ -31,7 +32,7 @@ export function addExport(program: Command): void {
     .action(async (home: string, flags: ExportFlags) => {
       const to = path.resolve(flags.to);
       const format = flags.format ?? formatOf(to);
-      const counts = isInS3(home) ? await exportFromS3(home, flags, { to, format }) : await exportResults(path.resolve(home), { to, format, order: flags.order });
+      const counts = isS3(home) ? await exportFromS3(home, flags, { to, format }) : await exportResults(path.resolve(home), { to, format, order: flags.order });
       if (flags.json) process.stdout.write(`${JSON.stringify({ ...counts, to })}\n`);
       else process.stderr.write(`${count(counts.items)} rows in ${to}\n`);
     });

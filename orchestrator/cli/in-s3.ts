@@ -2,11 +2,6 @@ import { Option } from "commander";
 import type { OutputObjects } from "../results/s3/objects.ts";
 import { objectsToRead } from "../service/output-in-s3.ts";
 
-/** Is it the name of an output in S3, and not of a directory? */
-export function isInS3(home: string): boolean {
-  return /^s3:\/\//i.test(home);
-}
-
 /** As a job has it: with its slash at the end. */
 export function outputUrl(home: string): string {
   return home.endsWith("/") ? home : `${home}/`;

@@ -2,6 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import type { Command } from "commander";
 import { SplitrunError } from "../errors.ts";
+import { isS3 } from "../inputs/is-s3.ts";
 import { openRecordedEvents } from "../observe/recorded-events.ts";
 import { Timeline } from "../observe/report/timeline.ts";
 import { reportFile, writeReport } from "../observe/report/write-report.ts";
@@ -9,7 +10,6 @@ import type { Summary } from "../observe/summary.ts";
 import { count } from "../observe/progress.ts";
 import { replay } from "../scheduler/replay.ts";
 import { runsOf } from "../service/prepare-job.ts";
-import { isInS3 } from "./in-s3.ts";
 
 const more = `
 The page is one file that takes nothing from elsewhere: send it to whoever asks. It shows why the run took so long, when
@@ -67,7 +67,7 @@ async function jsonOf<T>(file: string): Promise<T | null> {
 
 /** Of a home, the run that began last. */
 async function runDirOf(place: string): Promise<string> {
-  if (isInS3(place)) {
+  if (isS3(place)) {
     throw new SplitrunError(`${place} has results, but not what a report is made of: that is in the home of the machine that ran the job; name that directory`, { code: "REPORT_UNREADABLE", field: "home", value: place });
   }
   const dir = path.resolve(place);

@@ -1,10 +1,11 @@
 import path from "node:path";
 import type { Command } from "commander";
 import { SplitrunError } from "../errors.ts";
+import { isS3 } from "../inputs/is-s3.ts";
 import { homeOfOutput, itemsOfHome, type TakenOutput } from "../service/output-in-s3.ts";
 import { prepareJob, recordedJob } from "../service/prepare-job.ts";
 import { executeForCommand } from "./execute.ts";
-import { isInS3, outputUrl } from "./in-s3.ts";
+import { outputUrl } from "./in-s3.ts";
 import { collect } from "./job-flags.ts";
 
 interface ResumeFlags {
@@ -40,7 +41,7 @@ export function addResume(program: Command): void {
     .addHelpText("after", examples)
     .action(async (home: string, flags: ResumeFlags) => {
       refuseAnotherInput(flags.set ?? []);
-      if (isInS3(home)) await resumeInS3(home, flags);
+      if (isS3(home)) await resumeInS3(home, flags);
       else await resumeIn(path.resolve(home), flags, null);
     });
 }

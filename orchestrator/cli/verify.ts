@@ -1,9 +1,10 @@
 import path from "node:path";
 import type { Command } from "commander";
+import { isS3 } from "../inputs/is-s3.ts";
 import { count, errorsText } from "../observe/progress.ts";
 import { verify, type Receipt } from "../results/verify.ts";
 import { exitCodes } from "./exit-codes.ts";
-import { isInS3, requesterPaysOption, withOutput } from "./in-s3.ts";
+import { requesterPaysOption, withOutput } from "./in-s3.ts";
 
 export function addVerify(program: Command): void {
   program
@@ -14,7 +15,7 @@ export function addVerify(program: Command): void {
     .addOption(requesterPaysOption())
     .option("--json", "as one JSON object")
     .action(async (home: string, flags: { readonly json?: true; readonly requesterPays?: true }) => {
-      const receipt = isInS3(home) ? await verifyInS3(home, flags) : await verify(path.resolve(home));
+      const receipt = isS3(home) ? await verifyInS3(home, flags) : await verify(path.resolve(home));
       if (flags.json) process.stdout.write(`${JSON.stringify(receipt)}\n`);
       else {
         process.stdout.write(

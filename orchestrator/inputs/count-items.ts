@@ -2,7 +2,8 @@ import type { InputSpec } from "../jobs/types.ts";
 import { readFileBytes } from "./bytes.ts";
 import { Lines } from "./lines.ts";
 import type { OpenSourceOptions } from "./open-source.ts";
-import { isS3, openSource } from "./open-source.ts";
+import { isS3 } from "./is-s3.ts";
+import { openSource } from "./open-source.ts";
 import { openParquet, parquetFile, rowsOf } from "./parquet.ts";
 import { statSourceFile } from "./source-file.ts";
 

@@ -5,6 +5,7 @@ import type { InputSpec } from "../jobs/types.ts";
 import { readFileBytes, readStreamBytes } from "./bytes.ts";
 import { openFolderSource, openGlobSource } from "./files.ts";
 import type { ItemRules } from "./item.ts";
+import { isS3 } from "./is-s3.ts";
 import { limited } from "./limited.ts";
 import { openListSource } from "./list.ts";
 import { openParquetSource, parquetFile } from "./parquet.ts";
@@ -67,10 +68,6 @@ async function openWhole(spec: InputSpec, options: OpenSourceOptions): Promise<I
 
 function rulesOf({ itemKind, bucket, localPaths }: OpenSourceOptions, directory: string, unit: ItemRules["unit"]): ItemRules {
   return { itemKind, directory: bucket === null ? directory : `s3://${bucket}/`, unit, localPaths };
-}
-
-export function isS3(from: string): boolean {
-  return /^s3:\/\//i.test(from);
 }
 
 /** Nothing of it is loaded before. */

@@ -1,5 +1,6 @@
 import path from "node:path";
 import type { ItemErrorCode, JsonValue, Stage, StageTimes } from "../../task-manager/protocol.ts";
+import { isS3 } from "../inputs/is-s3.ts";
 import type { Outcome } from "../results/types.ts";
 import type { StopReason } from "../scheduler/types.ts";
 import { costLines, type Cost } from "./cost.ts";
@@ -339,11 +340,7 @@ function goOnText(summary: Pick<Summary, "home" | "output">): string {
 /** What is in S3 can be gone on with without this machine. */
 function resumeText({ home, output }: Pick<Summary, "home" | "output">, flags: string): string {
   const resume = (what: string) => `splitrun resume ${shellWord(what)}${flags}`;
-  return isInS3(output) ? `${resume(home)}, or from any machine: ${resume(output)}` : resume(home);
-}
-
-function isInS3(output: string): boolean {
-  return /^s3:\/\//i.test(output);
+  return isS3(output) ? `${resume(home)}, or from any machine: ${resume(output)}` : resume(home);
 }
 
 /** Where Task Managers are invocations, and much of their time is none of the function's. */

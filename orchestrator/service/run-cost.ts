@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Backend, StorageRequests, UsageInFlight } from "../backends/types.ts";
+import { isS3 } from "../inputs/is-s3.ts";
 import type { ResolvedJob } from "../jobs/types.ts";
 import { usdText, type Cost } from "../observe/cost.ts";
 import type { Run } from "../run/run.ts";
@@ -112,7 +113,7 @@ export function createRunCost({ job: { prices, budget }, backend, metering, stor
       check();
     },
     stored(input, tries) {
-      if (meter !== null && typeof input === "string" && /^s3:\/\//i.test(input)) ledger.addStorageRequests({ reads: tries, writes: 0 });
+      if (meter !== null && typeof input === "string" && isS3(input)) ledger.addStorageRequests({ reads: tries, writes: 0 });
     },
     async end(done) {
       clearInterval(timer);

@@ -40,6 +40,11 @@ export interface ResumableOptions<Out, In> {
   onResumed(): void;
 }
 
+interface Kept {
+  readonly frame: string;
+  readonly bytes: number;
+}
+
 interface Waiting {
   readonly message: string;
   readonly done: () => void;
@@ -57,8 +62,8 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
   #isResumed = false;
   /** The other side has left this connection for a newer one; that it is lost is still to be told. */
   #isOutdated = false;
-  /** By number, as frames. */
-  readonly #kept = new Map<number, string>();
+  /** By number. */
+  readonly #kept = new Map<number, Kept>();
   #keptBytes = 0;
   #sent = 0;
   #acknowledged = 0;
@@ -190,7 +195,7 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
     }
     if (this.#isResumed || !this.#acknowledge(received)) return false;
     this.#isResumed = true;
-    for (const frame of this.#kept.values()) this.#wire?.write(frame, ignore);
+    for (const { frame } of this.#kept.values()) this.#wire?.write(frame, ignore);
     if (this.#settling.length > 0) this.#ask();
     this.#options.onResumed();
     return true;
@@ -217,7 +222,7 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
     if (number < this.#acknowledged || number > this.#sent) return false;
     while (this.#acknowledged < number) {
       this.#acknowledged += 1;
-      this.#keptBytes -= bytesOf(this.#kept.get(this.#acknowledged) ?? "");
+      this.#keptBytes -= this.#kept.get(this.#acknowledged)?.bytes ?? 0;
       this.#kept.delete(this.#acknowledged);
     }
     this.#makeUseOfRoom();
@@ -257,13 +262,13 @@ export class ResumableChannel<Out, In> implements Channel<Out, In> {
 
   #post({ message, done }: Waiting): void {
     const frame = `{"kind":"message","number":${this.#sent + 1},"message":${message}}`;
-    const bytes = bytesOf(frame);
+    const bytes = Buffer.byteLength(frame);
     if (bytes > dialedFrameBytesMax) {
       done();
       return this.end(`a message of ${bytes} bytes was to be sent`);
     }
     this.#sent += 1;
-    this.#kept.set(this.#sent, frame);
+    this.#kept.set(this.#sent, { frame, bytes });
     this.#keptBytes += bytes;
     if (this.#wire === null || !this.#isResumed) return done();
     this.#wire.write(frame, done);
@@ -285,10 +290,6 @@ function frameOf(text: string): DialedFrame | null {
   } catch {
     return null;
   }
-}
-
-function bytesOf(text: string): number {
-  return Buffer.byteLength(text);
 }
 
 function ignore(): void {}

@@ -2,7 +2,7 @@ import { dialIn } from "../channel/websocket.ts";
 import type { ResumableChannel } from "../channel/resumable.ts";
 import type { LambdaLine, LambdaRequest, OrchestratorMessage, TaskManagerMessage } from "../protocol.ts";
 import type { FunctionArtifacts } from "./artifacts.ts";
-import type { Ready } from "./resident.ts";
+import { killProcess, type Ready } from "./resident.ts";
 import type { LambdaResponse } from "./response.ts";
 
 type PullRequest = Extract<LambdaRequest, { kind: "pull" }>;
@@ -97,7 +97,7 @@ class DialedService {
       hear: (message) => this.#say(message),
       idle: (message) => void this.#say(message),
       exit: (code) => (code === 0 ? this.#end(0) : process.exit(code)),
-      kill: (signal) => void process.kill(process.pid, signal),
+      kill: killProcess,
     });
     void this.#channel.send(configured);
     this.#timers.push(setTimeout(() => this.#drain(), Math.max(0, this.#options.drainAtMs - noticeMs - performance.now())));
